@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.networks import CONTEXT
-from igo.data import readers
+from igo.data.identity import read
+from igo.data.readers import DEBIAN_FASHION_MNIST, Place
 
 TEST = 1000  # samples
 
@@ -32,8 +33,8 @@ def write(folder: Path, kind: str, n: int) -> Path:
 
 def images(n: int, in_colour: bool) -> tuple[np.ndarray, np.ndarray]:
     """(n, 28, 28, 1) or (n, 32, 32, 3) uint8, and labels."""
-    if readers.DEBIAN_FASHION_MNIST.is_dir():
-        split, _ = readers.read("fashion_mnist", readers.Place(Path("data")))
+    if DEBIAN_FASHION_MNIST.is_dir():
+        split, _ = read("fashion_mnist", Place(Path("data")))
         pixels, labels = split.images[:n], split.labels[:n]
         if not in_colour:
             return pixels, labels

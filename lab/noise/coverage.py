@@ -11,7 +11,7 @@ the same points, where a twin has only samples that the epoch has not used yet. 
 import copy
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -91,7 +91,7 @@ class Checked(Pairs):
             # Any number may seed the augmentation, if each point has another.
             self._whole.append(variance_at_point(run, order, size, seed=int(order[0])))
 
-    def noise(self, ranks: Ranks = ALONE) -> tuple[Noise | None, list[Twin]]:
+    def noise(self, ranks: Ranks = ALONE) -> tuple[Noise | None, Sequence[Twin]]:
         """What the run would record; also appends the repetition, at the end of the epoch."""
         recorded, newest = super().noise(ranks)
         if recorded:
@@ -109,7 +109,7 @@ def measured(words: list[str], repeats: int, epochs: int) -> list[Repeat]:
     run, bar = assembled(config, make_plan(config)), mock.Mock()
     run.network.train()
     torch.manual_seed(config.seed)  # of dropout
-    twins: list[Twin] = []
+    twins: Sequence[Twin] = ()
     for _ in range(epochs):
         twins = loop.train_epoch(run, bar, lambda: None, twins).twins
     rows: list[Repeat] = []

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from igo.data.folders import image_in
-from igo.data.readers import Place, read
+from igo.data.identity import read
+from igo.data.readers import Place
 from igo.ground.files import durable
 
 CLASSES, OF_CLASS = 10, 200  # classes of ``ten``, and training images of each

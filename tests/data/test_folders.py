@@ -191,7 +191,8 @@ def test_where_the_images_are_is_no_setting_and_others_are_noticed(tmp_path: Pat
 
 def sizes(root: Path) -> list[int]:
     folders._listed.cache_clear()  # A new process has listed nothing.
-    return [len(images) for images in folders.splits("folder", Place(root, root))]
+    _, splits = folders.found("folder", Place(root, root))
+    return [len(images) for images in splits]
 
 
 def test_the_test_set_is_in_val_or_else_in_test_or_a_fifth(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from conftest import records, run_folder, status
 from data_files import write_npz
 from forked import forge
 
-from igo.data import identity, readers
+from igo.data import identity
 from igo.data.readers import Missing, Place
 from igo.ground.errors import UserError
 
@@ -37,7 +37,7 @@ def test_arrays_train_and_their_facts_are_recorded(tmp_path: Path) -> None:
 
 def test_without_a_test_set_a_stratified_fifth_becomes_one(tmp_path: Path) -> None:
     place = Place(tmp_path, file=write_npz(tmp_path / "mine.npz"))
-    train, test = readers.read("arrays", place)
+    train, test = identity.read("arrays", place)
     assert np.bincount(train.labels).tolist() == [16, 16, 16]
     assert np.bincount(test.labels).tolist() == [4, 4, 4]
     images = np.concatenate([train.images, test.images])
@@ -75,7 +75,7 @@ def test_wrong_arrays_are_refused(changes: dict[str, Any], message: str, tmp_pat
     arrays = {**np.load(file), **changes}
     np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
     with pytest.raises(UserError, match=message) as caught:
-        readers.read("arrays", Place(tmp_path, file=file))
+        identity.read("arrays", Place(tmp_path, file=file))
     assert "\n" not in str(caught.value)
 
 
@@ -84,7 +84,7 @@ def test_of_an_npz_its_four_arrays_are_read_alone(tmp_path: Path) -> None:
     file = write_npz(tmp_path / "mine.npz")
     arrays = {**np.load(file), "names": np.array([None])}
     np.savez(file, **arrays)
-    assert len(readers.read("arrays", Place(tmp_path, file=file))[0].labels) == 48
+    assert len(identity.read("arrays", Place(tmp_path, file=file))[0].labels) == 48
     for name in ("images.npy", "test_labels.npy"):
         write_npz(file)
         with zipfile.ZipFile(file) as source:
@@ -93,7 +93,7 @@ def test_of_an_npz_its_four_arrays_are_read_alone(tmp_path: Path) -> None:
             for entry, content in {**contents, name: b"no array"}.items():
                 target.writestr(entry, content)
         with pytest.raises(UserError, match="has no array"):
-            readers.read("arrays", Place(tmp_path, file=file))
+            identity.read("arrays", Place(tmp_path, file=file))
 
 
 def test_an_npz_that_is_missing_is_named(tmp_path: Path) -> None:

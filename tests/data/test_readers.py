@@ -18,7 +18,7 @@ from data_files import TEST, TRAIN, clothes, pixels, write_cifar, write_fashion,
 from PIL import Image
 from torchvision.datasets import CIFAR10, FashionMNIST
 
-from igo.data import readers
+from igo.data import identity, readers
 from igo.data.folders import image_in
 from igo.data.readers import Missing, Place, Splits
 from igo.ground.errors import Outside, UserError
@@ -49,7 +49,7 @@ def test_cifar_files_are_read_as_their_authors_wrote_them(
 ) -> None:
     for classes in (10, 100):
         write_cifar(tmp_path, classes, monkeypatch)
-        train, test = readers.read(f"cifar{classes}", Place(tmp_path))
+        train, test = identity.read(f"cifar{classes}", Place(tmp_path))
         files = 5 if classes == 10 else 1
         images = np.concatenate([pixels(TRAIN // files, seed=i) for i in range(files)])
         assert train.images.dtype == np.uint8
@@ -70,7 +70,7 @@ def test_damaged_cifar_files_are_noticed(
     folder = write_cifar(tmp_path, 10, monkeypatch)
     DAMAGES[damage](folder / name)
     with pytest.raises(UserError, match=rf"{folder}.*missing or damaged.*cifar-10-python.tar.gz"):
-        readers.read("cifar10", Place(tmp_path))
+        identity.read("cifar10", Place(tmp_path))
 
 
 def check_fashion(splits: Splits) -> None:
@@ -93,10 +93,10 @@ def test_fashion_mnist_is_debians_or_downloaded(
         (raw / IDX[1]).write_bytes(b"\0\0\x08")
     with monkeypatch.context() as patched:
         patched.setattr(readers, "DEBIAN_FASHION_MNIST", tmp_path / "packed")
-        check_fashion(readers.read("fashion_mnist", Place(tmp_path / "debians")))
-    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "debians")))  # They are kept.
+        check_fashion(identity.read("fashion_mnist", Place(tmp_path / "debians")))
+    check_fashion(identity.read("fashion_mnist", Place(tmp_path / "debians")))  # They are kept.
     monkeypatch.setattr(FashionMNIST, "download", lambda s: write_fashion(Path(s.raw_folder)))
-    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "ours")))
+    check_fashion(identity.read("fashion_mnist", Place(tmp_path / "ours")))
 
 
 def test_of_readers_that_start_at_once_one_downloads(
@@ -115,7 +115,7 @@ def test_of_readers_that_start_at_once_one_downloads(
 
     monkeypatch.setattr(CIFAR10, "download", download)
     with ThreadPoolExecutor(3) as pool:
-        futures = [pool.submit(readers.read, "cifar10", Place(tmp_path)) for _ in range(3)]
+        futures = [pool.submit(identity.read, "cifar10", Place(tmp_path)) for _ in range(3)]
         assert [len(future.result()[0].labels) for future in futures] == [TRAIN] * 3
     assert downloads == [str(tmp_path)]
 
@@ -125,10 +125,10 @@ def test_damaged_idx_files_are_noticed(tmp_path: Path) -> None:
     for damage in ("empty", "header", "torn", "longer", "labels"):
         folder = tmp_path / "FashionMNIST" / "raw"
         write_fashion(folder)
-        check_fashion(readers.read("fashion_mnist", Place(tmp_path)))
+        check_fashion(identity.read("fashion_mnist", Place(tmp_path)))
         DAMAGES[damage](folder / IDX[0])
         with pytest.raises(Missing, match=rf"{folder} is missing or damaged.*delete it") as caught:
-            readers.read("fashion_mnist", Place(tmp_path))
+            identity.read("fashion_mnist", Place(tmp_path))
         assert "\n" not in str(caught.value)
 
 
@@ -145,13 +145,15 @@ def test_a_disk_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(np, "load", fail)
         monkeypatch.setattr(Image, "open", fail)
         with pytest.raises(Outside, match=os.strerror(errno.EIO)):
-            image_in(file) if name == "an image" else readers.read(name, Place(tmp_path, file=file))
+            image_in(file) if name == "an image" else identity.read(
+                name, Place(tmp_path, file=file)
+            )
 
 
 def test_digits_are_scikit_learns_split_once_and_for_all(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
-    train, test = readers.read("digits", Place(tmp_path))
+    train, test = identity.read("digits", Place(tmp_path))
     assert (train.images.shape, test.images.shape) == ((1437, 8, 8, 1), (360, 8, 8, 1))
     images = np.concatenate([train.images, test.images]).reshape(-1, 64)
     labels = np.concatenate([train.labels, test.labels])
@@ -173,7 +175,7 @@ SOURCES = {
 def test_where_nothing_can_be_downloaded_one_line_says_what_to_do(tmp_path: Path) -> None:
     for name, source in SOURCES.items():
         with pytest.raises(UserError, match="could not be downloaded") as caught:
-            readers.read(name, Place(tmp_path))
+            identity.read(name, Place(tmp_path))
         text = str(caught.value)
         assert all(part in text for part in (source, str(tmp_path), "data_dir="))
         assert "Network is unreachable" in text

@@ -1,6 +1,7 @@
 """C² of an epoch's pairs: plain loops over the vectors, statistics over many draws, and runs."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -79,7 +80,7 @@ def test_movement_has_no_share_in_c2() -> None:
     for k in (512, 16):
         d, b, eta, c2, epochs = 200, 16, 0.5, 8.0, 8192 // k
         noises = torch.randn(epochs, k, d, generator=torch.manual_seed(0)) * math.sqrt(c2 / b / d)
-        twins: list[Any] = []
+        twins: Sequence[Twin] = ()
         rows = []
         for epoch in range(epochs):
             pairs, points = pairs_of(
@@ -108,15 +109,15 @@ LONG = torch.randn(K, 400, generator=RANDOM) * SPREADS[:, None]
 CHANCE = (0.1 * torch.randn(K, generator=RANDOM)).exp()  # Outputs do not tell this part of C².
 TAILS = (2.0 * torch.randn(K, generator=RANDOM)).exp()
 SLOPES = 7 * LEVELS / torch.tensor(LONG_SIZES)
-EVEN = [Twin(0.1 * sign, 9.0 * sign, 0.2 * sign) for sign in (1, -1, 1, -1)]
+EVEN = [(0.1 * sign, 9.0 * sign, 0.2 * sign) for sign in (1, -1, 1, -1)]
 SHORT = torch.tensor(
     [[1.0, 0, 0], [0, 2, 0], [3, 1, 1], [1, 1, 1], [1, 0, 0], [5, 5, 5], [1, 1, 1]]
 )
 SHORT_SIZES = [4, 2, 8, 4, 1, 1, 1]
-STEADY = [Twin(0.1 * sign, 9.0 * sign, 0.125) for sign in (1, 0, -1)]
-STEADY_BOTH = [Twin(9.0 * sign, 0.1 * sign, 0.125) for sign in (1, 0, -1)]
+STEADY = [(0.1 * sign, 9.0 * sign, 0.125) for sign in (1, 0, -1)]
+STEADY_BOTH = [(9.0 * sign, 0.1 * sign, 0.125) for sign in (1, 0, -1)]
 # The noises, sizes, η, slopes, earlier twins, and whether slopes help.
-EPOCHS: dict[str, tuple[Tensor, list[int], float, Tensor | None, list[Twin], bool]] = {
+EPOCHS: dict[str, tuple[Tensor, list[int], float, Tensor | None, Sequence[Twin], bool]] = {
     "unequal batches": (SHORT, SHORT_SIZES, 0.5, None, STEADY, False),
     "both gradients": (SHORT, SHORT_SIZES, 0.5, None, STEADY_BOTH, False),
     "too few twins": (SHORT, SHORT_SIZES, 0.5, None, STEADY_BOTH[:2], False),
@@ -168,7 +169,7 @@ def test_an_epoch_by_plain_loops(case: str, scale: float | None) -> None:
     change, both, product, of_twins = vectors(noises, points, p)
     own = [of_twins[i] for i in twinned]
     twins = [*own, *earlier][:4]
-    assert newest_twins == [pytest.approx(twin, rel=1e-3, abs=1e-5) for twin in twins]
+    assert [*newest_twins] == [pytest.approx(twin, rel=1e-3, abs=1e-5) for twin in twins]
     logs, logs_both, shares = np.array(twins).T
     v = change
     if len(twins) == 4 and np.std(logs_both) < np.std(logs):
@@ -222,7 +223,7 @@ def test_slopes_are_used_where_they_help() -> None:
             noises, slopes = torch.zeros(2 * p, 1), torch.zeros(2 * p)
             noises[::2, 0] = torch.from_numpy(np.sqrt(2 * v_of_epoch))  # ‖Δ‖² is V (1/1 + 1/1).
             slopes[::2] = torch.from_numpy(u_of_epoch)
-            twins = [Twin(0, 0, 0)] * 4
+            twins = [(0, 0, 0)] * 4
             pairs, _ = pairs_of(
                 noises, [1] * 2 * p, slopes=slopes, updates=10**6, earlier_twins=twins
             )
@@ -241,7 +242,7 @@ def test_twins_are_spread_over_the_epochs() -> None:
     Of updates 541 to 590 they are int(8.85) - int(8.1). Of epochs of 4 updates each of the first
     ten has one, later each at which 1.5 % of all updates pass a whole number.
     """
-    noises, earlier_twin = torch.randn(50, 3), Twin(0.25, 0.5, 0.125)
+    noises, earlier_twin = torch.randn(50, 3), (0.25, 0.5, 0.125)
     cases = [(50, 60, 4), (50, 520, 1), (50, 540, 0), (300, 3000 * 300, 2)]
     new_twins = {0: 2, 1: 2, 2: 1, 9: 1, 10: 0, 15: 0, 16: 1, 17: 0}
     for k, updates, count in [*cases, *((4, 4 * epoch, n) for epoch, n in new_twins.items())]:
@@ -251,7 +252,7 @@ def test_twins_are_spread_over_the_epochs() -> None:
         assert pairs.noise()[1].count(earlier_twin) == 4 - count
     pairs, _ = pairs_of(noises[:4], [1] * 4, 0.1, updates=80)
     assert len(pairs.noise()[1]) == 2
-    assert pairs_of(noises[:1], [1])[0].noise() == (None, [])
+    assert pairs_of(noises[:1], [1])[0].noise() == (None, ())
 
 
 def test_twins_leave_training_as_it_is() -> None:

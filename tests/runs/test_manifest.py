@@ -159,7 +159,7 @@ def test_a_fingerprint_is_of_all_pixels_labels_and_shapes() -> None:
 
     def fingerprints(changed: Split) -> list[str]:
         pairs = (changed, split), (split, changed)
-        return [identity.fingerprint(identity.content(pair)) for pair in pairs]
+        return [identity.fingerprint(*pair) for pair in pairs]
 
     (same,) = {*fingerprints(split), *fingerprints(Split(images, labels.astype(np.uint8)))}
     for changed in (

@@ -1,21 +1,20 @@
-"""Identifies a data set by a fingerprint of its content, and finds the facts about it."""
+"""Finds a data set by its name, a fingerprint of its content, and the facts about it."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from igo.data import readers
-from igo.data.readers import Place, Splits
+from igo.data.readers import Found, Place, Splits
 from igo.ground.files import Record
 
 # Where one of these is null in conf/dataset, it is found in the data.
 FACTS = ("classes", "channels", "image_size", "samples", "mean", "std")
-AT_ONCE = 1000  # The pixels of so many images are counted together.
 
 
 @dataclass(frozen=True)
@@ -35,37 +34,41 @@ class Identity:
         )
 
 
+def found(name: str, place: Place) -> Found:
+    """Where a data set is, and its two splits: the training images and the test images.
+
+    Raises:
+        Missing: the data set is not there.
+    """
+    if name in readers.READERS:
+        return readers.READERS[name](place)
+    from igo.data import folders  # It imports torch.
+
+    return folders.found(name, place)
+
+
+def read(name: str, place: Place) -> Splits:
+    """The two splits of a data set, as ``found``."""
+    _, splits = found(name, place)
+    return splits
+
+
 def identify(name: str, place: Place) -> Identity:
     """The identity of a data set.
 
     Raises:
         Missing: the data set is not there.
     """
-    if name in readers.FOLDERS:
-        from igo.data import folders  # It imports torch.
-
-        images = folders.splits(name, place)
-        where = str(Path(images[0].root).parent)
-        return Identity(name, len(images[0]), fingerprint(folders.content(images)), where)
-    where, splits = readers.READERS[name](place)
-    return Identity(name, len(splits[0].labels), fingerprint(content(splits)), where)
+    where, (train, test) = found(name, place)
+    return Identity(name, len(train.labels), fingerprint(train, test), where)
 
 
-def fingerprint(content: Iterable[Any]) -> str:
-    """BLAKE2b of buffers, in 16 hexadecimal digits."""
+def fingerprint(train: Any, test: Any) -> str:
+    """BLAKE2b of the content of two splits, in 16 hexadecimal digits."""
     blake = hashlib.blake2b(digest_size=8)
-    for buffer in content:
+    for buffer in chain(train.content(), test.content()):
         blake.update(buffer)
     return blake.hexdigest()
-
-
-def content(splits: Splits) -> Iterator[Any]:
-    """Yield the buffers of arrays for a fingerprint: shapes, images and labels (as int64)."""
-    for split in splits:
-        # The same labels in a smaller integer type are the same data.
-        for array in (np.asarray(split.images), split.labels.astype(np.int64)):
-            yield repr((array.shape, str(array.dtype))).encode()
-            yield np.ascontiguousarray(array).data
 
 
 @cache  # A sweep asks for each run.
@@ -75,18 +78,17 @@ def find_facts(name: str, place: Place) -> Record:
     Raises:
         Missing: the data set is not there.
     """
-    pixels: Iterable[np.ndarray]
-    if name in readers.FOLDERS:
-        from igo.data import folders  # It imports torch.
-
-        classes, channels, size, n, pixels = folders.facts(name, place)
-    else:
-        train, test = readers.read(name, place)
-        n, size, _, channels = train.images.shape
-        classes = int(max(train.labels.max(), test.labels.max())) + 1
-        pixels = np.array_split(train.images, n // AT_ONCE + 1)
+    train, test = read(name, place)
+    pixels = train.pixels(name, place)
+    *_, size, channels = pixels[0].shape
     mean, std = moments(pixels)
-    return dict(zip(FACTS, (classes, channels, size, n, mean, std), strict=True))
+    facts = class_count(train, test), channels, size, len(train.labels), mean, std
+    return dict(zip(FACTS, facts, strict=True))
+
+
+def class_count(*splits: Any) -> int:
+    """How many classes there are in some splits: labels are from 0 on."""
+    return max(int(split.labels.max()) for split in splits) + 1
 
 
 def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
@@ -96,12 +98,14 @@ def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
         images: any number of arrays (…, C) uint8.
     """
     n = 0
-    total: Any = 0.0  # (C,)
+    total: Any = 0.0  # (C,), the sum of the pixels; the next is that of their squares
     squares: Any = 0.0
     for array in images:
         pixels = array.reshape(-1, array.shape[-1]) / 255
         n += len(pixels)
-        total, squares = total + pixels.sum(axis=0), squares + np.square(pixels).sum(axis=0)
+        total += pixels.sum(axis=0)
+        squares += np.square(pixels).sum(axis=0)
     mean = total / n
+    # Of a channel with a single value, rounding may make the variance negative.
     std = np.sqrt((squares / n - mean**2).clip(0))
     return mean.round(4).tolist(), std.round(4).tolist()

@@ -1,8 +1,11 @@
-"""Where each data set is, and its arrays; torchvision downloads and reads the published ones."""
+"""Where each data set is, and its arrays; torchvision downloads and reads the published ones.
+
+``identity.found`` finds a data set by its name, also in folders.
+"""
 
 import fcntl
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +23,7 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 MOST_CLASSES = 2**20
 ARRAYS = ("images", "labels", "test_images", "test_labels")  # An .npz has these; others are left.
 TEST_SHARE = 0.2  # The user's data may come without a test set.
+AT_ONCE = 1000  # The pixels of so many images are counted together.
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,20 @@ class Split:
         """The images with these indices (k,), and their labels."""
         return Split(self.images[rows], self.labels[rows])
 
+    def content(self) -> Iterator[Any]:
+        """Yield buffers for a fingerprint: shapes, images and labels (as int64)."""
+        # The same labels in a smaller integer type are the same data.
+        for array in (np.asarray(self.images), self.labels.astype(np.int64)):
+            yield repr((array.shape, str(array.dtype))).encode()
+            yield np.ascontiguousarray(array).data
 
-Splits = tuple[Split, Split]  # The first is for training, the second for testing.
+    def pixels(self, *_: object) -> list[np.ndarray]:
+        """All images, in arrays (k, H, W, C) uint8 of some AT_ONCE each."""
+        return np.array_split(self.images, len(self.images) // AT_ONCE + 1)
+
+
+# The first is for training, the second for testing: ``Split`` or, in folders, ``folders.Files``.
+Splits = tuple[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -53,22 +69,12 @@ class Place:
     download: bool = True
 
 
-# A data set, and before it where it was found: an absolute path, or the package that has it.
+# Where a data set was found, an absolute path or the package that has it; then the data set.
 Found = tuple[str, Splits]
 
 
 class Missing(UserError):
     """A data set is not there; it was not downloaded, or could not be."""
-
-
-def read(name: str, place: Place) -> Splits:
-    """The two splits of a data set.
-
-    Raises:
-        Missing: the data set is not there.
-    """
-    _, splits = READERS[name](place)
-    return splits
 
 
 def digits(_: Place) -> Found:
@@ -91,16 +97,18 @@ def published(kind: str, folder: str, cure: str, place: Place) -> Found:
 
     Args:
         kind: the name of torchvision's class.
-        folder: of its files, below data_dir.
-        cure: what the user can do if they are damaged or not to be had.
+        folder: where torchvision keeps the files of this class, below data_dir.
+        cure: what the user can do if the files are damaged or not to be had.
         place: where to look.
     """
     files = place.data_dir / folder
 
     def splits(download: bool) -> Splits:
+        """Read both splits with torchvision, which downloads files that are missing, if asked."""
         from torchvision import datasets
 
-        # Debian's package has the very files that torchvision would download.
+        # Debian's package has the very files that torchvision would download. If they are unpacked
+        # where torchvision looks, it downloads nothing.
         if download and kind == "FashionMNIST":
             files.mkdir(parents=True, exist_ok=True)
             archives = DEBIAN_FASHION_MNIST.glob("*.gz")
@@ -108,7 +116,7 @@ def published(kind: str, folder: str, cure: str, place: Place) -> Found:
         parts = []
         for is_train in (True, False):
             data = getattr(datasets, kind)(str(place.data_dir), train=is_train, download=download)
-            images = np.asarray(data.data)
+            images = np.asarray(data.data)  # (n, H, W) of grey or (n, H, W, C) of colour images
             parts.append(Split(images.reshape(*images.shape[:3], -1), np.asarray(data.targets)))
         return parts[0], parts[1]
 
@@ -116,24 +124,32 @@ def published(kind: str, folder: str, cure: str, place: Place) -> Found:
 
 
 def _fetched(place: Place, files: Path, splits: Callable[[bool], Splits], cure: str) -> Splits:
-    """Let torchvision find the data or, in one process at a time, unpack or download them.
+    """Both splits; torchvision finds the data or, one process at a time, unpacks or downloads them.
 
-    It verifies checksums of what it downloads. ``splits`` is told whether it may download.
+    torchvision verifies checksums of what it downloads. ``splits`` is called with whether it may
+    download. ``files`` is the folder that an error names.
+
+    Raises:
+        Missing: the data are neither there nor could be downloaded.
+        Outside: the system failed, as when a disk is full; the same command may succeed later.
     """
+    with suppress(Exception):  # A missing or damaged file raises errors of many kinds.
+        return splits(False)
     kind: type[UserError] = Missing
     failure = ""
-    with suppress(Exception):  # A damaged file raises errors of many kinds.
-        return splits(False)
     if place.download:
         try:
             place.data_dir.mkdir(parents=True, exist_ok=True)
+            # The lock is held until the file is closed: a second process waits here, and then
+            # finds the files of the first.
             with opened(place.data_dir / ".lock", "ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 return splits(True)
         except Exception as error:
             reason = " ".join(str(error).split())  # torchvision's text has several lines.
             failure = f" and could not be downloaded ({reason})"
-            kind = Outside if reading(error) is Outside else Missing
+            if reading(error) is Outside:
+                kind = Outside
     raise kind(
         f"{files} is missing or damaged{failure}; {cure}, or point data_dir=… at a folder that has"
         " it"
@@ -148,6 +164,7 @@ def arrays(place: Place) -> Found:
         raise Missing(f"dataset.file={path} is missing: an .npz of images and labels, by np.savez")
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            # Of other arrays only the name is kept, for the error that lists what there is.
             entries = {name: arrays[name] if name in ARRAYS else None for name in arrays}
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds.
         raise reading(error)(
@@ -169,7 +186,10 @@ def arrays(place: Place) -> Found:
 
 
 def _check_fit(file: Path, train: Split, test: Split) -> None:
-    """Refuse a test set that does not fit the training set, and classes that are not from 0 on."""
+    """Refuse a test set that does not fit the training set, and classes that are not from 0 on.
+
+    Classes between 0 and the largest that no image has are allowed, with a warning.
+    """
     classes, test_classes = {*train.labels.tolist()}, {*test.labels.tolist()}
     strays = test_classes - classes
     lowest = min(classes)
@@ -189,9 +209,13 @@ def _check_fit(file: Path, train: Split, test: Split) -> None:
 
 
 def _npz_split(file: Path, entries: dict[str, Any], prefix: str) -> Split:
-    """The arrays ``{prefix}images`` and ``{prefix}labels`` of an .npz, checked."""
+    """The arrays ``{prefix}images`` and ``{prefix}labels`` of an .npz, checked.
+
+    ``prefix`` is empty for training, and ``test_`` for testing.
+    """
     for name in (f"{prefix}images", f"{prefix}labels"):
-        if not isinstance(entries.get(name), np.ndarray):  # A zip may hold any file.
+        # An .npz is a zip, which may hold any file under this name; NumPy gives its bytes.
+        if not isinstance(entries.get(name), np.ndarray):
             raise UserError(f"{file} has no array {name}; it has {', '.join(entries) or 'nothing'}")
     images, labels = entries[f"{prefix}images"], entries[f"{prefix}labels"]
     are_square = images.ndim in (3, 4) and images.shape[1] == images.shape[2]
@@ -211,24 +235,28 @@ def _npz_split(file: Path, entries: dict[str, Any], prefix: str) -> Split:
 
 
 def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:
-    """Sorted indices of so many samples, with the same share of each class.
+    """Sorted indices (samples,) of some samples, with the same share of each class.
 
-    ``draw`` is the seed that chooses them.
+    Args:
+        labels: (n,) of all samples.
+        samples: how many to choose, at most n.
+        draw: the seed that chooses them.
     """
     if samples == len(labels):
         return np.arange(len(labels))
     order = np.random.default_rng(draw).permutation(len(labels))
-    # Each class is spread evenly over [0, 1], in random order. So the samples with the smallest
-    # places have the same share of each class.
-    place = np.empty(len(labels))
+    # Each sample gets a number in [0, 1]. Those of a class are evenly spread, in random order. So
+    # the samples with the smallest numbers have the same share of each class.
+    numbers = np.empty(len(labels))
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.sort(order[np.argsort(place[order], kind="stable")][:samples])
+        numbers[members] = (np.arange(len(members)) + 0.5) / len(members)
+    # Classes of one size have equal numbers; a stable sort leaves these in their random order.
+    return np.sort(order[np.argsort(numbers[order], kind="stable")][:samples])
 
 
 def train_and_test(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices to train on, and those of a fixed fifth of each class as the test set."""
+    """Indices to train on, and those of the test set: a fifth of each class, always the same."""
     test = subset(labels, round(TEST_SHARE * len(labels)))
     return np.delete(np.arange(len(labels)), test), test
 
@@ -242,5 +270,4 @@ READERS: dict[str, Callable[[Place], Found]] = {
     "cifar100": partial(published, "CIFAR100", "cifar-100-python", CIFAR.format(100)),
     "arrays": arrays,
 }
-FOLDERS = ("folder", "imagenet")  # igo.data.folders reads them.
-NAMES = (*READERS, *FOLDERS)
+NAMES = (*READERS, "folder", "imagenet")  # igo.data.folders reads the last two.

@@ -17,9 +17,8 @@ from igo.ground.numbers import AT_LEAST_ONE, check
 from igo.ground.seeds import python_generators, seed_python
 from igo.noise.noise import Noise, from_spreads, refuse
 
-WIDTH = 1024  # So many numbers stand for a gradient, see Spread.
+WIDTH = 1024  # A gradient is projected to so many numbers, see Spread.
 BATCHES = 32  # So many batches are used, unless the caller gives another number.
-NO_SIZE = "batch_size=None: give the samples of a batch"
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss of the batch
 
 
@@ -52,8 +51,11 @@ def measure_noise(
     >>> 0 < low < noise.variance < high
     True
 
-    A likely mistake is one line of warning: Dropout in eval mode, a loader in order. C² =
-    b · Σ‖g_k - ḡ‖²/(K - 1) · F, F for ``sampling``, is unbiased but for what ``own_noise`` says.
+    A likely mistake is one line of warning: Dropout in eval mode, a loader in order.
+
+    g_k is the gradient of batch k of K, and ḡ the mean of all. C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F is
+    unbiased but for what ``own_noise`` says. F is for how the batches are drawn (``sampling``):
+    (n - 1)/n for disjoint ones, (n - 1)/(n - b) for independent ones, and 1 with replacement.
     ‖∇f‖² is ‖ḡ‖² minus the variance of ḡ (docs/noise.md).
 
     Args:
@@ -94,25 +96,24 @@ def measure_noise(
         "give loss (of outputs and targets) or loss_of (of model and batch)",
     )
     check(AT_LEAST_ONE, whole=True, n=n, batches=batches, batch_size=batch_size)
-    refuse(loss_of and batch_size is None, NO_SIZE)
     _check_measurable(network, loss, loader)
     get_losses = loss_of or partial(_loss_of_pair, loss)
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    sizes: set[Any] = set()
-    unreached = list(parameters)  # The names of those to which no batch has given a gradient.
+    sizes = set[int]()
+    unreached = [*parameters]  # The names of those to which no batch has given a gradient so far.
     with untouched(network, seed):
         spread = Spread(parameters.values())
         for number, batch in enumerate(itertools.islice(loader, batches or BATCHES), start=1):
-            network.zero_grad()
-            losses = get_losses(network, batch)
-            sizes.add(batch_size if loss_of else _size(batch, batch_size))
+            network.zero_grad()  # ``.grad`` is None until a loss reaches the parameter.
+            losses = get_losses(network, batch)  # one tensor, or the parts of one mean loss
+            sizes.add(_size(() if loss_of else batch, batch_size))
             refuse(len(sizes) > 1, f"batches of {sorted(sizes)} samples: they must be of one size")
             for loss_part in [losses] if isinstance(losses, Tensor) else losses:
                 _backward(loss_part, number)
             # A gradient is added at once, so that memory does not grow with their number.
             spread.add([parameter.grad for parameter in parameters.values()])
             unreached = [name for name in unreached if parameters[name].grad is None]
-    least = batches or 2
+    least = batches or 2  # A variance needs two, whether the caller asks for a number or not.
     refuse(spread.count < least, f"batches={least}: the loader has only {spread.count}")
     refuse(
         unreached,
@@ -121,8 +122,8 @@ def measure_noise(
         " use_reentrant=False, which needs no input with a gradient",
     )
     result = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling, own_noise=own_noise)
-    is_finite = math.isfinite(result.variance)
-    refuse(not is_finite, f"C² is {result.variance}: the loss is finite, a gradient is not")
+    c2 = result.variance
+    refuse(not math.isfinite(c2), f"C² is {c2}: the loss is finite, a gradient is not")
     return result
 
 
@@ -136,24 +137,31 @@ def _loss_of_pair(loss: Any, network: nn.Module, batch: Any) -> Tensor:
 
 
 def _backward(loss: Tensor, number: int) -> None:
-    """Add the gradient of a loss, or of a part of one, to ``.grad``; refuse one that is no mean."""
+    """Add the gradient of batch ``number``'s mean loss, or of a part of that loss, to ``.grad``.
+
+    A mean is one finite number, without dimensions: a loss of another kind is refused.
+    """
     if loss.ndim or not math.isfinite(loss.item()):
         kind = f"of shape {[*loss.shape]}" if loss.ndim else loss.item()
         raise ValueError(f"the loss of batch {number} is {kind}: it must be a finite mean")
     loss.backward()
 
 
-def _size(batch: tuple[Any, Any], batch_size: int | None) -> int:
-    """b of a batch (inputs, targets): their common length, or ``batch_size`` if there is none."""
-    inputs, targets = batch
-    have_lengths = all(isinstance(part, Tensor) and part.ndim for part in batch)
-    if have_lengths and len(inputs) == len(targets):
-        problem = f"batch_size={batch_size}: the loader gives {len(targets)} samples"
-        refuse(batch_size not in (None, len(targets)), problem)
-        return len(targets)
-    if batch_size is None:
-        raise ValueError(NO_SIZE)
-    return batch_size
+def _size(tensors: Iterable[Any], batch_size: int | None) -> int:
+    """b of a batch: the length that all its tensors have, or else the caller's ``batch_size``.
+
+    They have none in common if the inputs are a graph, say, or the targets one row of tokens. Of a
+    batch for ``loss_of``, which may have any form, no tensor is known.
+    """
+    lengths = {len(x) if isinstance(x, Tensor) and x.ndim else None for x in tensors}
+    size = batch_size
+    if len(lengths) == 1:
+        size = lengths.pop() or batch_size
+    if size is None:
+        raise ValueError("batch_size=None: give the samples of a batch")
+    is_as_said = batch_size in (None, size)
+    refuse(not is_as_said, f"batch_size={batch_size}: the loader gives {size} samples")
+    return size
 
 
 def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
@@ -165,7 +173,7 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     refuse(is_parallel, "a DistributedDataParallel averages over ranks: measure model.module")
     has_parameters = any(p.requires_grad for p in network.parameters())
     refuse(not has_parameters, "no parameter requires a gradient")
-    # Optimizers that step in the backward pass do it there, to save memory.
+    # To save memory, some optimizers step in such a hook, as soon as a parameter has its gradient.
     has_hook = any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters())
     refuse(has_hook, "a parameter has a post_accumulate_grad hook: backward would train it")
     refuse(
@@ -175,7 +183,8 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     )
     sampler = getattr(loader, "batch_sampler", None)
     for source in (loader, sampler):
-        # An igo loader that counts updates says why it cannot be used here.
+        # igo's own loaders and samplers that count updates have this attribute: the reason why a
+        # measurement, which makes no update, must not take their batches.
         reason = getattr(source, "unmeasurable", "")
         refuse(reason, f"loader {reason}")
     if isinstance(getattr(sampler, "sampler", None), SequentialSampler):
@@ -185,15 +194,18 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
 
 
 def _warn(text: str) -> None:
+    # The warning names the caller's line: above _warn, _check_measurable and measure_noise.
     warnings.warn(f"measure_noise: {text}", stacklevel=4)
 
 
 @contextmanager
 def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
-    """Leave buffers (BatchNorm's statistics), gradients and random states as they were.
+    """Put buffers (BatchNorm's statistics), gradients and random states back after the body.
 
-    Inside, random numbers are of ``seed``; without one, of the present states. Gradients are
-    computed also under ``no_grad`` and ``inference_mode``.
+    In the body random numbers come from ``seed``; without one, from the present states. Gradients
+    are computed there even if the caller is under ``no_grad`` or ``inference_mode``. The body must
+    set ``.grad`` to None before it computes a gradient, as ``zero_grad()`` does: gradients are
+    saved without a copy, and would be added to.
     """
     parameters = [*network.parameters()]
     gpus = {p.device.index for p in parameters if p.is_cuda}
@@ -215,18 +227,21 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
 
 
 def is_sharded(network: nn.Module) -> bool:
-    """Whether ranks share the parameters, as with FSDP or tensor parallelism."""
+    """Whether ranks share the parameters, as with FSDP or tensor parallelism.
+
+    A parameter is then a DTensor, which says by its ``device_mesh`` where its pieces are.
+    """
     return any(hasattr(parameter, "device_mesh") for parameter in network.parameters())
 
 
 class Spread:
     """Σ‖g_k - ḡ‖² and ḡ of gradients that are added one by one.
 
-    The k-th gradient adds ‖g_k - ḡ_{k-1}‖² (k-1)/k to the sum, where ḡ_{k-1} is the mean of those
-    before it; so no digits cancel (Welford 1962). The interval needs ‖g_k - ḡ‖² of each gradient.
-    It comes from random projections of the gradients to ``WIDTH`` numbers (Johnson and
-    Lindenstrauss 1984), which are exact up to ``WIDTH`` parameters; for more, each square has an
-    error of about 4 %.
+    The k-th gradient adds ‖g_k - ḡ_{k-1}‖² (k-1)/k to the sum, where ḡ_{k-1} is the mean of the
+    gradients before it. So no digits cancel (Welford 1962). The interval needs ‖g_k - ḡ‖² of each
+    gradient, which is known only when ḡ is. It comes from random projections of the gradients to
+    ``WIDTH`` numbers (Johnson and Lindenstrauss 1984), which are exact up to ``WIDTH`` parameters;
+    for more, each square has an error of about 4 %.
 
     The sums are in float64; ḡ is in float32, or float64 for float64 parameters. Nothing is read
     from the device before ``noise``.
@@ -235,7 +250,8 @@ class Spread:
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self._parameters = list(parameters)
         self.count = 0  # K, the gradients so far
-        # In 16 bits the mean would lose the small differences that C² is made of.
+        # In 16 bits the mean would lose the small differences that C² is made of. So its type is
+        # the longest of the parameters' types, and of 32 bits at least.
         dtype = reduce(torch.promote_types, (p.dtype for p in self._parameters), torch.float32)
         d, device = sum(p.numel() for p in self._parameters), self._parameters[0].device
         self._mean = torch.zeros(d, dtype=dtype, device=device)
@@ -244,21 +260,22 @@ class Spread:
         generator = torch.Generator().manual_seed(0)
         bits = torch.randint(0, 2, (d,), generator=generator, dtype=torch.int8)
         self._signs = bits.mul_(2).sub_(1).to(device)  # 1 or -1
-        self._additions: list[Tensor] = []  # What each gradient adds to the sum.
-        self._projections: list[Tensor] = []
+        self._additions: list[Tensor] = []  # What each gradient adds to the sum, a float64 scalar.
+        self._projections: list[Tensor] = []  # of each gradient, (WIDTH,) float64
 
     def add(self, gradient: Sequence[Tensor | None]) -> None:
         """Add the gradient of one more mini-batch, by parameter; None stands for zeros."""
         self.count += 1
-        parts = [
+        rows = [
             (torch.zeros_like(parameter) if grad is None else grad.detach()).reshape(-1)
             for parameter, grad in zip(self._parameters, gradient, strict=True)
         ]
-        g = torch.cat(parts).to(self._mean.dtype)
+        g = torch.cat(rows).to(self._mean.dtype)  # one row of all d entries, a copy
         change = g - self._mean
         self._additions.append(squared_norm([change]) * ((self.count - 1) / self.count))
         self._mean += change.div_(self.count)
-        # Each entry, with its sign, is in one of WIDTH sums.
+        # Entry i, with its sign, is added to the sum i mod WIDTH. Zeros fill the last row of WIDTH
+        # entries. The copy g is overwritten, to save memory.
         signed_entries = torch.nn.functional.pad(g.mul_(self._signs), (0, -len(g) % WIDTH))
         self._projections.append(signed_entries.view(-1, WIDTH).sum(dim=0, dtype=torch.float64))
 
@@ -273,16 +290,19 @@ class Spread:
         """
         sums = torch.stack([*self._additions, squared_norm([self._mean])])
         numbers = torch.cat([sums, *self._projections]).cpu()  # The device is read once.
-        *additions, mean_square = numbers[: self.count + 1].tolist()
-        projections = numbers[self.count + 1 :].view(self.count, WIDTH)
+        *additions, mean_square = numbers[: len(sums)].tolist()
+        projections = numbers[len(sums) :].view(-1, WIDTH)
         squares = (projections - projections.mean(dim=0)).square().sum(dim=1)
-        # The projections only divide the sum among the gradients; the sum itself is exact. It may
-        # be 0.
+        # The squares of the projections, which have an error, only divide the exact sum among the
+        # gradients. Where all gradients are equal, their sum is 0, by which none can divide.
         squares *= sum(additions) / max(float(squares.sum()), 1e-300)
         return from_spreads(squares.tolist(), mean_square, **draw)
 
 
 def squared_norm(parts: Iterable[Tensor]) -> Tensor:
-    """‖x‖² of a vector in parts, in float64."""
+    """‖x‖² of a vector in parts, a float64 scalar on the first part's device.
+
+    A model's parameters, and so the parts, may be on several devices.
+    """
     norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]
     return torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum()

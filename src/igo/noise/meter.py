@@ -42,8 +42,8 @@ class NoiseMeter:
 
     ``.grad`` must become the gradient of the whole batch's mean loss: multiply each part's mean
     loss by its share of the samples (``update.weight``). C² is of the samples that training draws
-    at that time. In mid-epoch these are samples not yet seen in the epoch; late in training their
-    C² is larger than C² of all samples.
+    at that time. In mid-epoch these samples have not yet been seen in the epoch; late in training
+    their C² is larger than C² of all samples.
 
     Args:
         model: whose parameters' ``.grad`` are read; under DDP the DistributedDataParallel itself.
@@ -62,27 +62,32 @@ class NoiseMeter:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         are_short = any(p.dtype in (torch.bfloat16, torch.float16) for p in self._parameters)
         refuse(are_short, "parameters in 16 bits add rounding noise: use torch.autocast")
+        # Decaying sums over the batches: of their weights w, of w², and of w times C², times C⁴ and
+        # times ‖∇f‖². An average is a sum over that of the weights.
         self._sums = dict.fromkeys(("weight", "weights_square", "c2", "c2_square", "square"), 0.0)
-        self._part_size = 0.0  # It counts samples.
+        self._part_size = 0.0  # the mean samples of a part, in the newest batch
         self._begin_batch()
         self._ranks, self._group = 1, None
         if isinstance(model, nn.parallel.DistributedDataParallel):
             self._group = model.process_group
             self._ranks = model.process_group.size()
-            # The last backward of a batch averages .grad over ranks. A hook is called before that.
+            # The last backward of a batch averages .grad over ranks. A hook is called before that,
+            # when .grad has this rank's gradient alone. Without DDP ``part`` reads .grad itself.
             for parameter in self._parameters:
                 parameter.register_post_accumulate_grad_hook(self._keep_gradient)
         if any(isinstance(m, _BatchNorm) and m.training for m in model.modules()):
             warnings.warn("BatchNorm in train mode: C² depends on the size of parts", stacklevel=2)
 
     def _begin_batch(self) -> None:
-        self._parts = self._samples = 0  # They are this rank's, in the batch so far.
+        """Forget the parts of the last batch."""
+        self._parts = self._samples = 0  # of this rank, in the batch so far
         self._moment: Any = 0.0  # Σ ‖what a part added to the gradient‖²/s_k
         # The gradients of this rank by parameter, and what they were before the newest part.
         self._gradients: dict[Tensor, Tensor] = {}
         self._earlier_gradients: dict[Tensor, Tensor] = {}
 
     def _keep_gradient(self, parameter: Tensor) -> None:
+        """Copy the parameter's present gradient of this rank, which the next part will add to."""
         if parameter.grad is not None:
             self._gradients[parameter] = parameter.grad.detach().clone()
 
@@ -97,10 +102,12 @@ class NoiseMeter:
         if not weight:
             return None
         variance, square = self._sums["c2"] / weight, self._sums["square"] / weight
+        # Kish's effective number: K equal weights give K, unequal ones fewer.
         updates = weight**2 / self._sums["weights_square"]
         interval = None
         # Weights that have decayed a little count as slightly fewer updates than were made.
         if updates > LEAST_FOR_INTERVAL - 0.1 and variance > 0:
+            # The variance of the batches' C² is the mean of C⁴ less the square of the mean.
             spread = max(self._sums["c2_square"] / weight - variance**2, 0.0)
             error_of_log = math.sqrt(spread / (updates - 1)) / variance
             interval = around(variance, StandardError(error_of_log, updates))
@@ -116,15 +123,16 @@ class NoiseMeter:
         if not self._group:
             for parameter in self._parameters:
                 self._keep_gradient(parameter)
-        # A part adds R s_k/B g_k to its rank's gradient, of R ranks and B samples.
+        # Of a batch of B samples on R ranks, a part of s_k samples adds (R s_k/B) g_k to its rank's
+        # gradient: DDP divides by R later. B is not known before ``update``.
         earlier = self._earlier_gradients
         additions = (g - earlier[p] if p in earlier else g for p, g in self._gradients.items())
         self._moment += squared_norm(additions) / samples
         self._parts += 1
         self._samples += samples
         self._earlier_gradients = dict(self._gradients)
-        # After the last part this is ‖ḡ‖². ``update`` is too late for it: a GradScaler may have
-        # unscaled the gradients by then.
+        # After the last part this is ‖ḡ‖², with the loss's scale. It is not left to ``update``: a
+        # GradScaler may have unscaled the gradients by then.
         self._square = squared_norm(p.grad for p in self._parameters if p.grad is not None)
 
     def update(self, scale: float = 1.0) -> None:
@@ -152,9 +160,10 @@ class NoiseMeter:
             dist.all_reduce(numbers, group=self._group)
         # A GPU is read once.
         moment, samples, mean_square = torch.stack([*numbers, self._square]).tolist()
-        # C² has so many degrees of freedom: a batch of many parts says more than one of two.
+        # A batch weighs as many as its C² has degrees of freedom: more parts say more.
         weight = parts - 1
-        # Σ s_k ‖g_k‖² is the moment times (B/R)², see ``part``, and around ḡ it is B ‖ḡ‖² less.
+        # The moment is Σ ‖(R s_k/B) g_k‖²/s_k, see ``part``: times (B/R)² it is Σ s_k ‖g_k‖². This
+        # less B ‖ḡ‖² is Σ s_k ‖g_k - ḡ‖². All are squares of gradients with the loss's scale.
         c2 = (moment * (samples / self._ranks) ** 2 - samples * mean_square) / weight / scale**2
         square = mean_square / scale**2 - c2 / samples
         if not (math.isfinite(c2) and math.isfinite(square)):
@@ -164,6 +173,7 @@ class NoiseMeter:
         terms = {"weight": 1.0, "c2": c2, "c2_square": c2**2, "square": square}
         for name, term in terms.items():
             self._sums[name] = self._sums[name] * decay + weight * term
+        # Each weight has decayed, so its square has twice.
         self._sums["weights_square"] = self._sums["weights_square"] * decay**2 + weight**2
         self._part_size = samples / parts
 

@@ -19,11 +19,14 @@ SAMPLINGS = ("with_replacement", "independent", "disjoint")
 MOST_TOO_LARGE = 1.05  # C² of independent batches may be so many times too large.
 ROUNDING = 1e-12  # A sum that is so small a share of another counts as 0.
 LEAST_FOR_INTERVAL = 3  # The jackknife leaves one batch out, and a variance needs two.
-Interval = tuple[float, float]
+Interval = tuple[float, float]  # its lower and its upper end
 
 
 class StandardError(NamedTuple):
-    """The standard error of an estimate from so many terms."""
+    """The standard error of an estimate, and the number of terms from which it is estimated.
+
+    Terms that weigh unequally count as fewer, so their number need not be whole.
+    """
 
     value: float
     terms: float
@@ -58,8 +61,10 @@ class Noise:
     @property
     def norm_interval(self) -> Interval | None:
         """The 95 % interval of ‖∇f‖."""
-        ends = self.square_interval
-        return ends and (math.sqrt(max(ends[0], 0.0)), math.sqrt(max(ends[1], 0.0)))
+        if self.square_interval is None:
+            return None
+        low, high = self.square_interval  # Chance can make them negative.
+        return math.sqrt(max(low, 0.0)), math.sqrt(max(high, 0.0))
 
     @property
     def noise_scale(self) -> float | None:
@@ -137,7 +142,7 @@ def noise_level(
 
 
 def refuse(is_wrong: object, words: str) -> None:
-    """Raise a ValueError with these words if something is wrong."""
+    """Raise a ValueError with these words if ``is_wrong`` is true, or not 0, None or empty."""
     if is_wrong:
         raise ValueError(words)
 
@@ -153,15 +158,16 @@ def from_spreads(
 ) -> Noise:
     """Unbiased C² and ‖∇f‖² from ‖g_k - ḡ‖² of each of K mini-batches, and ‖ḡ‖².
 
-    C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F, and ‖∇f‖² = ‖ḡ‖² - C²/(bK) · G. F and G are for samples drawn
-    without replacement (Cochran 1977, Sampling Techniques, chapter 2):
+    C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F, and ‖∇f‖² = ‖ḡ‖² - C²/(bK) · G. Batches drawn without
+    replacement vary less, and disjoint ones are not independent. F undoes this in C², and G in the
+    part of ‖ḡ‖² that is noise (Cochran 1977, Sampling Techniques, chapter 2). F and G are
 
     - ``with_replacement``: 1 and 1,
     - ``independent``, each batch drawn from all n: (n - 1)/(n - b) and (n - b)/(n - 1),
     - ``disjoint``, all batches pieces of one epoch: (n - 1)/n and (n - bK)/(n - 1).
 
-    They are right for the noise that samples differ by. For noise that a sample has of its own each
-    of them is 1. K batches do not tell one noise from the other. So with ``own_noise``
+    These values are right for the noise by which samples differ. For noise that a sample has of its
+    own F and G are 1. K batches do not tell one noise from the other. So with ``own_noise``
 
     - ``with_replacement`` is exact,
     - ``independent`` makes C² too large by F at most; an F above MOST_TOO_LARGE is refused,
@@ -188,9 +194,7 @@ def from_spreads(
     refuse(k < 2, f"batches={k}: a variance needs 2 or more")
     choices = f"it must be one of {', '.join(SAMPLINGS)}"
     refuse(sampling not in SAMPLINGS, f"sampling={sampling!r}: {choices}")
-    # Batches drawn without replacement vary less, and disjoint ones are not independent. F undoes
-    # this in C², and G in the part of ‖ḡ‖² that is noise.
-    factor = factor_of_mean = 1.0  # They are F and G.
+    factor = factor_of_mean = 1.0  # F and G, of batches drawn with replacement
     if sampling == "disjoint":
         refuse(k * b > n, f"batches={k} of {b} samples: disjoint pieces need at most n={n} samples")
         factor = (n - 1) / n
@@ -210,7 +214,8 @@ def from_spreads(
     square = mean_square - variance / (b * k) * factor_of_mean
     interval = None
     if k >= LEAST_FOR_INTERVAL:
-        # Each of these is Σ‖g - ḡ‖² of all batches but one, about their own mean.
+        # Σ‖g - ḡ‖² of all batches but one, about their own mean: without batch k this mean is
+        # ḡ - (g_k - ḡ)/(K - 1), so the sum lacks ‖g_k - ḡ‖² and ‖g_k - ḡ‖²/(K - 1).
         sums_without_one = [total - spread * (k / (k - 1)) for spread in spreads]
         error = jackknife(sums_without_one, total)
         interval = around(variance, StandardError(error, k))
@@ -218,7 +223,7 @@ def from_spreads(
 
 
 def jackknife(estimates: Sequence[float] | NDArray[np.float64], estimate: float) -> float:
-    """The standard error of log ``estimate``; infinite if one term is nearly all of it.
+    """The standard error of log ``estimate``; infinite if one term is nearly all of the estimate.
 
     For K = 8 the interval from it covers the true value in 92 to 96 % without heavy tails, and
     less with them: about 73 % for a gradient norm of tail index 3.
@@ -228,6 +233,8 @@ def jackknife(estimates: Sequence[float] | NDArray[np.float64], estimate: float)
         estimate: from all of them, 0 or above.
     """
     k = len(estimates)
+    # Without a term that is nearly all of it, the estimate is 0 up to rounding, and has no
+    # logarithm. Gradients that are not finite give NaN, of which each comparison is false.
     if not (np.min(estimates) > ROUNDING * estimate and np.max(estimates) < math.inf):
         return math.inf
     # The error of a sum of squares is a factor, so it is computed for the logarithm. Then no
@@ -237,7 +244,11 @@ def jackknife(estimates: Sequence[float] | NDArray[np.float64], estimate: float)
 
 
 def half_width(*errors: StandardError) -> float:
-    """Half the 95 % interval of a sum of independent estimates with these errors."""
+    """Half the 95 % interval of a sum of independent estimates with these errors.
+
+    Half the interval of one is t · error, with Student's t of (terms - 1) degrees. Independent
+    halves add like their variances: the root of the sum of their squares.
+    """
     return math.hypot(*(float(stdtrit(terms - 1, 0.975)) * error for error, terms in errors))
 
 

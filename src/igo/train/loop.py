@@ -17,7 +17,7 @@ from igo.ground.ranks import Ranks
 from igo.ground.seeds import derive_seed
 from igo.loop.schedule import Schedule
 from igo.noise.noise import Noise
-from igo.noise.pairs import Pairs
+from igo.noise.pairs import Pairs, Twin
 from igo.train.engine import Sums, average_statistics
 from igo.train.on_device import Batch
 from igo.train.reference import reference_noise
@@ -108,7 +108,7 @@ def _next_record(
     evaluation = _evaluate(run, epoch)
     progress.epoch = epoch
     progress.samples += sum(results.sizes)
-    progress.twins = [*map(tuple, results.twins)]
+    progress.twins = results.twins
     last_row = run.plan.at(run.batches.updates).row
     record = record_of(run, last_row, results, evaluation, progress)
     record["seconds"] = time.perf_counter() - start
@@ -122,7 +122,7 @@ def train_epoch(
     run: Training,
     bar: Watcher,
     check_stop: Callable[[], None],
-    twins: Sequence[tuple[float, ...]],
+    twins: Sequence[Twin],
 ) -> Epoch:
     """Make the updates of the next epoch, and measure C² from the gradients that train.
 

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, dataloader
 from torch.utils.data._utils import signal_handling
 from torchvision import transforms
-from torchvision.datasets import ImageFolder
 
 from igo.config.schema import DatasetConfig
 from igo.data import folders
@@ -37,7 +36,7 @@ class DiskData(Data):
     test_batch = 125  # Photographs are large.
 
     def __init__(
-        self, dataset: DatasetConfig, parts: Mapping[str, ImageFolder], device: torch.device
+        self, dataset: DatasetConfig, parts: Mapping[str, folders.Files], device: torch.device
     ) -> None:
         self._batch_device = device
         self.sizes = {name: len(images) for name, images in parts.items()}
@@ -46,14 +45,14 @@ class DiskData(Data):
         self._workers = most_workers if dataset.workers is None else dataset.workers
         size, augment = dataset.image_size, dataset.augment
         plain = folders.plain(dataset.name, size, dataset.channels)
-        self._plain = {name: folders.transformed(images, *plain) for name, images in parts.items()}
+        self._plain = {name: files.transformed(*plain) for name, files in parts.items()}
         crop = [*plain, transforms.RandomCrop(size, padding=augment.crop)]
         if dataset.name == "imagenet":
             # It takes the place of the resize and the crop, with which ``plain`` ends.
             crop = [*plain[:-2], transforms.RandomResizedCrop(size, antialias=True)]
         flip = transforms.RandomHorizontalFlip(augment.flip / 2)
         rotation = transforms.RandomRotation(augment.rotation)
-        self._augmented = Seeded(folders.transformed(parts["train"], *crop, flip, rotation))
+        self._augmented = Seeded(parts["train"].transformed(*crop, flip, rotation))
 
     def decoded(self, part: str) -> Split:
         """All images of a part, decoded once."""

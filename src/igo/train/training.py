@@ -69,8 +69,7 @@ class Progress:
     reference: Noise | None = None  # C² and ‖∇f‖ before training, for the planned δ_m
     threads: int | None = None  # of the CPU: rounding depends on their number
     records: list[Record] = field(default_factory=list)  # one for each finished epoch
-    # The newest twins, see Pairs. They are plain numbers, since checkpoints hold no classes.
-    twins: list[tuple[float, ...]] = field(default_factory=list)
+    twins: Sequence[Twin] = ()  # the newest of the run, see Pairs
 
     @staticmethod
     def of_state(state: Record) -> Progress:
@@ -92,7 +91,7 @@ class Epoch:
     sizes: list[int]  # of each batch that reached the model, over all ranks
     seconds: float
     noise: Noise | None  # C² and ‖∇f‖ of the gradients that trained it
-    twins: list[Twin]  # the newest, also of earlier epochs
+    twins: Sequence[Twin]  # the newest, also of earlier epochs
 
 
 def record_of(
