@@ -63,7 +63,7 @@ HUGE = np.r_[10**9, THIRDS[1:]]
         ({"labels": THIRDS + 1}, "labels has no 0; it has 1 upwards: subtract 1"),
         ({"labels": np.full(60, -1)}, "class from 0"),
         ({"images": grey(60, 8, 8, 0)}, "it must be uint8"),
-        ({"images": grey(2), "labels": np.arange(2)}, "a fifth of 2 images is no test set"),
+        ({"images": grey(2), "labels": np.arange(2)}, "for each of the 2 images, three at least"),
         ({"labels": np.array([None] * 60)}, "cannot be read"),
         ({"test_images": grey(3)}, "has no array test_labels"),
         ({"test_images": grey(3), "test_labels": np.arange(3) + 1}, "test_labels has 3, a class"),

@@ -15,7 +15,7 @@ from igo.ground.seeds import generator
 from igo.train.augment import Moves, draw_moves, gather
 
 CPU = torch.device("cpu")
-SIZES = [(8, 8), (28, 28), (32, 32), (32, 20), (7, 12), (1, 1)]
+SIZES = [8, 28, 32, 7, 1]
 CROP = 4
 KINDS = {
     "crop": ("shift",),
@@ -26,15 +26,15 @@ KINDS = {
 }
 
 
-def clear_angles(n: int, height: int, width: int, limit: float) -> Tensor:
+def clear_angles(n: int, side: int, limit: float) -> Tensor:
     """Uniform angles for which no pixel's source lies halfway between two pixels.
 
     There the nearest one is a matter of the last bit, which no two programs need agree on.
     """
     angles = (torch.rand(4 * n, generator=generator(0, "angles")) * 2 - 1) * limit
     turns = np.exp(1j * np.radians(angles.double().numpy()))[:, None, None]
-    y, x = np.ogrid[:height, :width]
-    centre = (width - 1) / 2 + (height - 1) / 2 * 1j
+    y, x = np.ogrid[:side, :side]
+    centre = (side - 1) / 2 * (1 + 1j)
     sources = turns * (x + y * 1j - centre) + centre
     parts = torch.from_numpy(np.stack([sources.real, sources.imag]))
     clear = ((parts % 1 - 0.5).abs() > 2e-5).all(dim=(0, 2, 3))
@@ -42,12 +42,12 @@ def clear_angles(n: int, height: int, width: int, limit: float) -> Tensor:
     return angles[clear][:n]
 
 
-def some_moves(n: int, height: int, width: int, kind: str) -> Moves:
+def some_moves(n: int, side: int, kind: str) -> Moves:
     draw, limit = generator(0, "moves"), 180.0 if kind == "rotation" else 15.0
     parts = {
         "shift": torch.randint(-CROP, CROP + 1, (n, 2), generator=draw),
         "flip": torch.rand(n, generator=draw) < 0.5,
-        "angle": clear_angles(n, height, width, limit),
+        "angle": clear_angles(n, side, limit),
     }
     return Moves(*(parts[name] if name in KINDS[kind] else None for name in parts))
 
@@ -55,10 +55,10 @@ def some_moves(n: int, height: int, width: int, kind: str) -> Moves:
 def by_torchvision(image: Tensor, moves: Moves, i: int) -> Tensor:
     """Zero-pad and crop, flip, rotate one (H, W, C) image, in the published order."""
     pixels = image.permute(2, 0, 1)
-    height, width = pixels.shape[1:]
+    side = len(pixels[0])
     if moves.shift is not None:
         down, right = moves.shift[i].tolist()
-        pixels = tv.crop(tv.pad(pixels, [CROP]), CROP + down, CROP + right, height, width)
+        pixels = tv.crop(tv.pad(pixels, [CROP]), CROP + down, CROP + right, side, side)
     if moves.flip is not None and moves.flip[i]:
         pixels = tv.hflip(pixels)
     if moves.angle is not None:
@@ -68,10 +68,10 @@ def by_torchvision(image: Tensor, moves: Moves, i: int) -> Tensor:
 
 def test_moves_equal_torchvision_bit_for_bit(device: str) -> None:
     """Of noise without zeros, so that every lost or misplaced pixel shows."""
-    for kind, size, channels in product(KINDS, SIZES, (1, 3)):
+    for kind, side, channels in product(KINDS, SIZES, (1, 3)):
         n, draw = 48, generator(0, "images")
-        images = torch.randint(1, 256, (n, *size, channels), generator=draw, dtype=torch.uint8)
-        moves = some_moves(n, *size, kind)
+        images = torch.randint(1, 256, (n, side, side, channels), generator=draw, dtype=torch.uint8)
+        moves = some_moves(n, side, kind)
         index = torch.randperm(n, generator=generator(0, "index"))[: n - 5]
         parts = (getattr(moves.of(index), part) for part in ("shift", "flip", "angle"))
         device_moves = Moves(*(None if part is None else part.to(device) for part in parts))

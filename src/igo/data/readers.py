@@ -175,11 +175,6 @@ def arrays(place: Place) -> Found:
         test = _npz_split(file, entries, "test_")
     else:
         rows, test_rows = train_and_test(train.labels)
-        if not len(test_rows):
-            raise UserError(
-                f"{file}: a fifth of {len(train.labels)} images is no test set; add test_images and"
-                " test_labels"
-            )
         train, test = train.of(rows), train.of(test_rows)
     _check_fit(file, train, test)
     return str(file.resolve()), (train, test)
@@ -226,10 +221,11 @@ def _npz_split(file: Path, entries: dict[str, Any], prefix: str) -> Split:
         )
     n = len(images)
     are_whole = np.issubdtype(labels.dtype, np.integer) and labels.shape == (n,)
-    if not are_whole or n < 2 or labels.min() < 0 or labels.max() >= MOST_CLASSES:
+    # A fifth of three images is one, and of fewer none. So three have a test set in any case.
+    if not are_whole or n < 3 or labels.min() < 0 or labels.max() >= MOST_CLASSES:
         raise UserError(
             f"{file}: {prefix}labels is {labels.dtype} of shape {labels.shape}; it must be a class"
-            f" from 0 to {MOST_CLASSES - 1:,} for each of the {n} images, two at least"
+            f" from 0 to {MOST_CLASSES - 1:,} for each of the {n} images, three at least"
         )
     return Split(images if images.ndim == 4 else images[..., None], labels.astype(np.int64))
 

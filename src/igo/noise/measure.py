@@ -166,11 +166,15 @@ def _size(tensors: Iterable[Any], batch_size: int | None) -> int:
 
 def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     """Refuse what would give a wrong C² without an error, and warn of what may."""
-    is_summed = getattr(loss, "reduction", "mean") == "sum"
-    refuse(is_summed, "loss has reduction='sum': C² needs the mean of a batch")
+    refuse(
+        getattr(loss, "reduction", "mean") == "sum",
+        "loss has reduction='sum': C² needs the mean of a batch",
+    )
     refuse(is_sharded(network), "parameters are sharded over ranks: measure the whole model")
-    is_parallel = isinstance(network, nn.parallel.DistributedDataParallel)
-    refuse(is_parallel, "a DistributedDataParallel averages over ranks: measure model.module")
+    refuse(
+        isinstance(network, nn.parallel.DistributedDataParallel),
+        "a DistributedDataParallel averages over ranks: measure model.module",
+    )
     has_parameters = any(p.requires_grad for p in network.parameters())
     refuse(not has_parameters, "no parameter requires a gradient")
     # To save memory, some optimizers step in such a hook, as soon as a parameter has its gradient.

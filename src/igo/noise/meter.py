@@ -55,8 +55,8 @@ class NoiseMeter:
     """
 
     def __init__(self, model: nn.Module, half_life: float) -> None:
-        if not half_life > 0:  # NaN is not above 0 either.
-            raise ValueError(f"half_life={half_life}: it must be above 0, in samples")
+        # NaN is not above 0; infinity is, and lets no update decay.
+        refuse(not half_life > 0, f"half_life={half_life}: it must be above 0, in samples")
         refuse(is_sharded(model), "no part has its own gradient under FSDP: use igo.measure_noise")
         self._half_life = half_life
         self._parameters = [p for p in model.parameters() if p.requires_grad]

@@ -131,14 +131,12 @@ def noise_level(
     )
     batch_variance = variance / batch_size
     k_squared = (gradient_norm or 0.0) ** 2
-    if optimizer == "sgd":
-        return learning_rate * math.sqrt(batch_variance)
     if optimizer == "shb":
         beta_hat = momentum * (momentum**2 - momentum + 1) / (1 - momentum) ** 2
-        return learning_rate * math.sqrt((1 + beta_hat) * batch_variance + beta_hat * k_squared)
-    return learning_rate * math.sqrt(
-        batch_variance + 4 * momentum**2 * (batch_variance + k_squared)
-    )
+        square = (1 + beta_hat) * batch_variance + beta_hat * k_squared
+    else:  # nshb, and sgd, which has β = 0 and so C²/b alone.
+        square = batch_variance + 4 * momentum**2 * (batch_variance + k_squared)
+    return learning_rate * math.sqrt(square)
 
 
 def refuse(is_wrong: object, words: str) -> None:

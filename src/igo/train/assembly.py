@@ -30,14 +30,16 @@ def assembled(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     data = datasets.open_data(config, engine.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
-    # BatchNorm fails if a part has a single value a channel. It shall fail now, not in the stage
-    # whose batch is cut so.
+    # A model that cannot take the smallest part of a batch shall fail now, and not in the stage of
+    # this batch: BatchNorm needs more than one value a channel.
     smallest = engine.smallest_part(sizes)
+    # ``check_model`` says whether bf16 gradients would be wrong on a CPU.
     if models.check_model(network, config.model, config.dataset, smallest):
         engine = machine.without_bf16(engine)
     engine, network = distributed(engine, engine.prepare(network))
     optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
     identity = identify(config.dataset.name, place_of(config))
+    # Each process reads its own files, maybe on another machine than the first.
     first_fingerprint: str = ranks.broadcast(identity.fingerprint)
     if identity.fingerprint != first_fingerprint:
         raise UserError(

@@ -37,7 +37,7 @@ def draw_moves(
     augment: AugmentConfig, n: int, generator: torch.Generator, device: torch.device
 ) -> Moves:
     """Draw uniform parameters for n images, as torchvision's transforms do one by one."""
-    shift = flip = angle = None
+    shift = flip = angle = None  # A move that is off draws no numbers.
     if augment.crop:
         shift = torch.randint(-augment.crop, augment.crop + 1, (n, 2), generator=generator)
     if augment.flip:
@@ -51,57 +51,54 @@ def gather(images: Tensor, index: Tensor, moves: Moves) -> Tensor:
     """Pick images and move their pixels.
 
     Args:
-        images: (n, H, W, C) uint8.
+        images: (n, H, H, C) uint8.
         index: (b,) int64, the images to pick.
         moves: of these b images.
 
     Returns:
-        (b, C, H, W) uint8 in channels_last memory; pixels outside an image are 0.
+        (b, C, H, H) uint8 in channels_last memory; pixels outside an image are 0.
     """
     if all(move is None for move in moves):
         return images[index].permute(0, 3, 1, 2)
-    _, height, width, channels = images.shape
-    rows, columns, is_inside = _sources(height, width, moves, index.device)
-    source = (index * (height * width)).view(-1, 1, 1) + rows * width + columns
+    _, side, _, channels = images.shape
+    # The source of each output pixel, as rows and columns (b, H, H) int64; a dimension in which all
+    # are alike may be 1. An image is shifted, mirrored and rotated in this order, so the way back
+    # from an output pixel undoes the rotation first, and the shift last.
+    rows = torch.arange(side, device=index.device).view(1, -1, 1)
+    columns = rows.view(1, 1, -1)
+    is_inside = torch.ones((), dtype=torch.bool, device=index.device)
+    if moves.angle is not None:
+        rows, columns = _unrotated(rows, columns, moves.angle, side)
+        is_inside = _within(rows, columns, side)
+    if moves.flip is not None:
+        columns = torch.where(moves.flip.view(-1, 1, 1), side - 1 - columns, columns)
+    if moves.shift is not None:
+        rows = rows + moves.shift[:, 0].view(-1, 1, 1)
+        columns = columns + moves.shift[:, 1].view(-1, 1, 1)
+        is_inside = is_inside & _within(rows, columns, side)
+    # The pixels of all images are one list, in which image i begins at i · H². A pixel without a
+    # source takes the first of the list, and is then multiplied by 0.
+    source = (index * side**2).view(-1, 1, 1) + rows * side + columns
     source = torch.where(is_inside, source, 0)
     pixels = images.view(-1, channels).index_select(0, source.view(-1))
     pixels = pixels.view(*source.shape, channels) * is_inside.unsqueeze(-1)
     return pixels.permute(0, 3, 1, 2)
 
 
-def _sources(
-    height: int, width: int, moves: Moves, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The source of each output pixel: row and column (b, H, W) int64, and whether it is inside.
+def _within(rows: Tensor, columns: Tensor, side: int) -> Tensor:
+    """Whether pixels at these rows and columns are inside an image, bool."""
+    return (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
 
-    The last move is undone first.
+
+def _unrotated(rows: Tensor, columns: Tensor, angle: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """The nearest source, row and column, of each pixel of images that are rotated.
+
+    An image is rotated by ``angle`` counter-clockwise about its middle, the mean of its first and
+    its last pixel. As rows count downwards, the way back has the signs below.
     """
-    rows = torch.arange(height, device=device).view(1, -1, 1)
-    columns = torch.arange(width, device=device).view(1, 1, -1)
-    is_inside = torch.ones((), dtype=torch.bool, device=device)
-    if moves.angle is not None:
-        rows, columns = _rotate(rows, columns, moves.angle, height, width)
-        is_inside = _within(rows, columns, height, width)
-    if moves.flip is not None:
-        columns = torch.where(moves.flip.view(-1, 1, 1), width - 1 - columns, columns)
-    if moves.shift is not None:
-        rows = rows + moves.shift[:, 0].view(-1, 1, 1)
-        columns = columns + moves.shift[:, 1].view(-1, 1, 1)
-        is_inside = is_inside & _within(rows, columns, height, width)
-    return rows, columns, is_inside
-
-
-def _within(rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
-    return (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-
-
-def _rotate(
-    rows: Tensor, columns: Tensor, angle: Tensor, height: int, width: int
-) -> tuple[Tensor, Tensor]:
-    """The nearest source of each pixel of an image rotated by ``angle`` about its centre."""
-    turn = (angle * (math.pi / 180)).view(-1, 1, 1)
+    turn, middle = (angle * (math.pi / 180)).view(-1, 1, 1), (side - 1) / 2
     cos, sin = torch.cos(turn), torch.sin(turn)
-    y, x = rows - (height - 1) / 2, columns - (width - 1) / 2
-    source_x = cos * x - sin * y + (width - 1) / 2
-    source_y = sin * x + cos * y + (height - 1) / 2
+    y, x = rows - middle, columns - middle
+    source_x = cos * x - sin * y + middle
+    source_y = sin * x + cos * y + middle
     return source_y.round().long(), source_x.round().long()

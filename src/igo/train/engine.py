@@ -1,6 +1,7 @@
 """A batch's gradient: in parts, in a precision, over ranks. The loop sees none of the three.
 
-``machine`` chooses the engine of a run.
+A rank's share of a batch goes through the model in parts, one after the other, so that it fits in
+memory. ``machine`` chooses the engine of a run.
 """
 
 import operator
@@ -59,7 +60,10 @@ class Engine:
     model: nn.Module | None = None
 
     def prepare(self, network: nn.Module) -> nn.Module:
-        """Move a model to the device, in channels_last memory."""
+        """Move a model to the device, in channels_last memory. The same model is returned.
+
+        On a CPU some of its strided convolutions get another form, see ``models.unstrided``.
+        """
         # PyTorch's types of `to` differ by version.
         cast(Any, network).to(self.device, memory_format=torch.channels_last)
         if self.device.type == "cpu":
@@ -75,22 +79,26 @@ class Engine:
     ) -> Sums:
         """Set .grad to the gradient of the batch's mean loss (times the scaler's scale).
 
-        DistributedDataParallel averages gradients over R ranks. So the gradient of each rank's sum
-        of losses is multiplied by R / size. Ranks exchange gradients in the last part alone.
+        The mean is the sum of all ranks' losses over ``size``, and DistributedDataParallel averages
+        gradients over R ranks. So the gradient of this rank's sum is multiplied by R / size.
 
         Args:
             network: the model.
             parts: of this rank's share of the batch, at least one.
-            size: samples of the whole batch.
-            parameters: a list of the model's, for a loop: to find them takes as long as a layer.
+            size: samples of the whole batch, over all ranks.
+            parameters: the model's. A loop has them in a list: to find them takes as long as a
+                layer.
+
+        Returns:
+            The sums over this rank's samples.
         """
         for parameter in network.parameters() if parameters is None else parameters:
-            # They are not set to zeros: what the loss does not reach is then left alone, also by
-            # momentum and decay.
+            # Gradients are not set to zeros: a parameter that the loss does not reach is then left
+            # alone, also by momentum and decay.
             parameter.grad = None
-        totals: Sums | None = None
+        totals: Sums | None = None  # over the parts so far
         for loss, correct, logits in self.losses(network, parts):
-            logits.retain_grad()
+            logits.retain_grad()  # for the slope
             factor = self.scaler.scale(loss.new_full((), self.ranks.size / size))
             loss.backward(factor)
             gradient = cast(Tensor, logits.grad).flatten()
@@ -102,9 +110,11 @@ class Engine:
         """Yield the outcome of each part.
 
         The caller makes the backward pass of a part before it asks for the next part. Ranks
-        exchange gradients in the backward pass of the last part.
+        exchange gradients in the backward pass of the last part: DistributedDataParallel's
+        ``no_sync`` puts the exchange off in the others.
         """
         parallel = self.model if isinstance(self.model, DistributedDataParallel) else None
+        # Each part is seen with the one after it. None stands after the last part.
         for part, next_part in pairwise(chain[Any](parts, [None])):
             is_last = next_part is None
             with nullcontext() if parallel is None or is_last else parallel.no_sync():
@@ -119,15 +129,22 @@ class Engine:
         self.scaler.update()
 
     def smallest_part(self, batch_sizes: Iterable[int]) -> int:
-        """The fewest samples that BatchNorm sees at once in batches of these sizes."""
+        """The fewest samples that BatchNorm sees at once in batches of these sizes.
+
+        A batch is shared among the ranks, and each share is cut into equal parts: the smallest has
+        ⌊⌊size/ranks⌋/parts⌋ samples. On GPUs BatchNorm sees the same part of all ranks together,
+        see ``distributed``.
+        """
         micro, ranks = self.micro_batch_size, self.ranks.size
-        # On GPUs BatchNorm sees the shares of all ranks together, see ``distributed``.
         shares = ranks if self.device.type == "cpu" else 1
         return min(size // shares // batches.parts(size, micro, ranks) for size in batch_sizes)
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, stream: Batches) -> tuple[float, float]:
-        """Mean loss and accuracy over all ranks' samples, with BatchNorm's running statistics."""
+        """Mean loss and accuracy over all ranks' samples, with BatchNorm's running statistics.
+
+        ``stream`` has this rank's batches, which are cut into parts here.
+        """
         network.eval()
         # The sums stay on the device: to read each batch's would make the host wait for the GPU.
         totals, samples = torch.zeros(2, device=self.device), 0
@@ -143,11 +160,14 @@ class Engine:
         return loss / samples, correct / samples
 
     def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> Outcome:
+        """The outcome of one part (images, labels), in the engine's precision."""
         precision = self.autocast
-        # Evaluation calls the network itself.
+        # Evaluation, which has no gradients, calls the network itself.
         model = self.model if self.model and torch.is_grad_enabled() else network
-        if self.compiles:  # One graph is for all batch sizes from 2, on a CPU two.
-            torch._dynamo.maybe_mark_dynamic(images, 0)  # The others are fixed, for fast layouts.
+        if self.compiles:
+            # The first dimension may vary: one graph serves all batch sizes from 2 on; on a CPU two
+            # do. Channels, height and width are fixed in a graph, for fast memory layouts.
+            torch._dynamo.maybe_mark_dynamic(images, 0)
         with torch.autocast(self.device.type, precision) if precision else nullcontext():
             logits = model(images)
         logits = logits.float()  # In 16 bits a sum of losses would lose digits.
@@ -157,17 +177,20 @@ class Engine:
 
 
 def distributed(engine: Engine, network: nn.Module) -> tuple[Engine, nn.Module]:
-    """The engine, which gets its ``model``, and the network; all ranks begin with rank 0's numbers.
+    """The engine with its ``model``, and the network, in which layers may be replaced.
 
-    On GPUs BatchNorm becomes SyncBatchNorm. On CPUs, for which PyTorch has none, each rank's
-    BatchNorm sees its own share of a batch.
+    DistributedDataParallel gives all ranks rank 0's parameters and buffers to begin with. On GPUs
+    BatchNorm becomes SyncBatchNorm. On CPUs, for which PyTorch has none, each rank's BatchNorm sees
+    its own share of a batch.
     """
     has_ranks = engine.ranks.size > 1
     if has_ranks and engine.device.type == "cuda":
-        import timm.layers  # PyTorch's own leaves out the activation of timm's layers
+        # PyTorch's own conversion leaves out the activation of timm's layers.
+        import timm.layers
 
         network = cast(Any, timm.layers).convert_sync_batchnorm(network)
-    # DistributedDataParallel is not compiled: it would break the graph, for each batch size anew.
+    # The network is compiled, and not DistributedDataParallel, which would break the graph, for
+    # each batch size anew.
     model = cast(nn.Module, torch.compile(network)) if engine.compiles else None
     if has_ranks:
         with warnings.catch_warnings():
@@ -178,7 +201,7 @@ def distributed(engine: Engine, network: nn.Module) -> tuple[Engine, nn.Module]:
 
 
 def average_statistics(network: nn.Module, ranks: Ranks) -> None:
-    """Give all ranks the mean of their running statistics of BatchNorm."""
+    """Give all ranks the mean of their running statistics of BatchNorm, in the network itself."""
     # This is timm.utils.distribute_bn, whose import takes seconds.
     for name, statistic in network.named_buffers():
         if name.endswith(("running_mean", "running_var")):

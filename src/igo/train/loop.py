@@ -2,20 +2,16 @@
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 import numpy as np
 import torch
-from torch import nn
 
 from igo.ground.errors import Outside, UserError
 from igo.ground.files import Record
 from igo.ground.ranks import Ranks
 from igo.ground.seeds import derive_seed
-from igo.loop.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.noise.pairs import Pairs, Twin
 from igo.train.engine import Sums, average_statistics
@@ -23,10 +19,11 @@ from igo.train.on_device import Batch
 from igo.train.reference import reference_noise
 from igo.train.training import Epoch, Progress, Training, Watcher, planned_delta, record_of
 
-# The scale of an fp16 loss starts at 2^16 and is halved at each overflow. Below this it is no use.
+# The scale of an fp16 loss starts at 2^16 and is halved at each overflow. Below this scale the
+# gradient overflows whatever the scale is.
 LEAST_SCALE = 2.0**-20
-# When memory runs out, a RuntimeError's message has one of these: of PyTorch's allocators, C++,
-# cuBLAS and cuDNN, or oneDNN, which says no more.
+# When memory runs out, a RuntimeError's message has one of these texts: of PyTorch's allocators,
+# C++, cuBLAS and cuDNN, or oneDNN, whose errors say no more.
 OUT_OF_MEMORY = (
     "can't allocate memory",
     "Cannot allocate memory",
@@ -43,20 +40,44 @@ class NotFinite(ArithmeticError):
     """A number of the training is not finite; the message says which."""
 
 
-class Stream(Iterator[Batch]):
-    """The parts of an epoch's batches, one after the other. The next ones can be seen ahead."""
+class Gradients:
+    """The gradients of an epoch's updates, one after the other; the next can be had ahead.
 
-    def __init__(self, parts: Iterator[Batch]) -> None:
-        self._parts = parts
-        self._seen_ahead = deque[Batch]()
+    A batch has one part or several, see ``Engine``. All parts of an epoch are one stream.
+    """
 
-    def __next__(self) -> Batch:
-        return self._seen_ahead.popleft() if self._seen_ahead else next(self._parts)
+    def __init__(self, run: Training, epoch: int) -> None:
+        indices = [torch.tensor(part, dtype=torch.int64) for part in run.batches]
+        seed = derive_seed(run.config.seed, "epoch", epoch)
+        self._run, self._parts = run, run.data.train_batches(indices, seed)
+        self._parameters = [*run.network.parameters()]
 
-    def ahead(self, count: int) -> list[Batch]:
-        """The next ``count`` parts, which stay in the stream."""
-        self._seen_ahead.extend(islice(self._parts, count - len(self._seen_ahead)))
-        return [*self._seen_ahead]
+    def begin(self) -> Sums:
+        """Begin the next update: count it in the schedule, which sets η, and set ``.grad``."""
+        return self._set_gradient(self._next_size, self._counted_parts())
+
+    def look_ahead(self) -> None:
+        """Set ``.grad`` to the gradient of the next update, without beginning it."""
+        size = self._next_size
+        parts = [*islice(self._parts, self._run.batches.parts_of(size))]
+        self._parts = chain(parts, self._parts)  # ``begin`` will take them once more.
+        self._set_gradient(size, parts)
+
+    @property
+    def _next_size(self) -> int:
+        """The samples of the batch of the first update that is not counted yet."""
+        return self._run.plan.at(self._run.batches.updates + 1).batch_size
+
+    def _counted_parts(self) -> Iterator[Batch]:
+        """Yield the parts of the next update; the schedule counts each before."""
+        is_last = False
+        while not is_last:
+            is_last = self._run.schedule.step().is_last_part
+            yield next(self._parts)
+
+    def _set_gradient(self, size: int, parts: Iterable[Batch]) -> Sums:
+        """Set ``.grad`` to the gradient of a batch of ``size`` samples, which has these parts."""
+        return self._run.engine.backward(self._run.network, parts, size, self._parameters)
 
 
 def train(
@@ -68,7 +89,16 @@ def train(
 ) -> None:
     """Train from ``progress`` to the end of the plan, and update ``progress``.
 
-    ``check_stop`` is called before each update and may raise to end the run.
+    Args:
+        run: what is trained.
+        progress: of the run so far; each finished epoch changes it.
+        bar: watches the updates.
+        epoch_done: called with the record of each finished epoch, to keep it.
+        check_stop: called before each update; it may raise to end the run.
+
+    Raises:
+        UserError: a number is not finite.
+        Outside: memory ran out, or another process of the run has ended.
     """
     ranks = run.engine.ranks
     run.network.train()
@@ -79,7 +109,9 @@ def train(
             raise UserError(_not_finite(run, error, progress)) from None
         except Outside:
             if ranks.size == 1:
-                check_stop()  # The signal that ended a worker may have come here, too.
+                # A signal to all processes of the run ends a worker that reads images, too. Then
+                # the run ends by the signal, and not by the lost worker.
+                check_stop()
             raise
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY):
@@ -94,7 +126,10 @@ def train(
 def _next_record(
     run: Training, epoch: int, progress: Progress, bar: Watcher, check_stop: Callable[[], None]
 ) -> Record:
-    """Train and evaluate one epoch, and return its record; ``progress`` then has all but that."""
+    """Train and evaluate one epoch, and return its record, which ``progress`` does not have yet.
+
+    The dropout of an epoch has a seed of its own, so that a resumed run draws the same.
+    """
     start = time.perf_counter()
     config, ranks = run.config, run.engine.ranks
     if progress.reference is None:
@@ -104,6 +139,7 @@ def _next_record(
     bar.begin_epoch(epoch, planned_delta(config, first_row, progress.reference))
     results = train_epoch(run, bar, check_stop, progress.twins)
     _check_finite(run, results.noise)
+    # On CPUs each rank has BatchNorm's statistics of its own samples.
     average_statistics(run.network, ranks)
     evaluation = _evaluate(run, epoch)
     progress.epoch = epoch
@@ -131,40 +167,38 @@ def train_epoch(
     ``twins`` are the newest of the epochs before.
 
     Raises:
-        NotFinite: a loss is not finite. A CPU notices at once; a GPU, for which the host would
-            wait, and several processes notice at the end of the epoch.
+        NotFinite: a loss is not finite. One process on a CPU notices at once. On a GPU the host
+            would have to wait for each loss, and of several processes only one might notice: so
+            they notice at the end of the epoch.
     """
     start = time.perf_counter()
-    engine, plan, updates = run.engine, run.plan, run.batches.updates
-    indices = [torch.tensor(part, dtype=torch.int64) for part in run.batches]
-    epoch = plan.at(updates + 1).epoch
-    k = plan.batches_of_epoch(epoch)
-    seed = derive_seed(run.config.seed, "epoch", epoch)
-    stream = Stream(run.data.train_batches(indices, seed))
-    pairs = Pairs(run.network, k, updates, twins)
-    parameters = [*run.network.parameters()]
+    engine, updates = run.engine, run.batches.updates
+    first = run.plan.at(updates + 1)  # the epoch's first update; ``batches`` are the epoch's
+    gradients = Gradients(run, first.epoch)
+    pairs = Pairs(run.network, first.batches, updates, twins)
     sums_of_updates: list[Sums] = []
     rates: list[float] = []
+    # The scale of the loss before each update and after the last; 1 but for fp16. The scaler halves
+    # it where it skips an update.
     unit = torch.ones((), device=engine.device)
-    scales = [engine.scaler.scale(unit)]  # In fp16 a scale is halved where an update is skipped.
+    scales = [engine.scaler.scale(unit)]
     stops_at_once = engine.device.type == "cpu" and engine.ranks.size == 1
-    for number in range(updates + 1, updates + k + 1):
+    for _ in range(first.batches):
         check_stop()
-        size = plan.at(number).batch_size
-        sums = engine.backward(run.network, _parts(run.schedule, stream), size, parameters)
+        sums = gradients.begin()
+        update = run.schedule.update  # It is the one that has begun.
         sums_of_updates.append(sums)
-        rates.append(run.schedule.update.learning_rate)
+        rates.append(update.learning_rate)
         if stops_at_once and not math.isfinite(sums.loss.item()):
             break  # _means will raise.
         scale = scales[-1] if engine.scaler.is_enabled() else None
-        next_gradient = partial(_set_gradient, run, stream, number + 1, parameters)
-        pairs.take(size, sums.slope, next_gradient, scale)
+        pairs.take(update.batch_size, sums.slope, gradients.look_ahead, scale)
         engine.update(run.optimizer)
         scales.append(engine.scaler.scale(unit))
-        bar.advance(size)
+        bar.advance(update.batch_size)
     own_sizes = torch.tensor([sums.samples for sums in sums_of_updates])
-    # This comes before the GPU is read: if a rank has left, it fails, but reading would wait for
-    # ever.
+    # The ranks' sizes are added before the GPU is read: if a rank has left, the sum fails, but
+    # reading would wait for ever.
     sizes = engine.ranks.sum_(own_sizes).tolist()
     loss, accuracy = _means(sums_of_updates, sum(sizes), engine.ranks)
     noise, newest_twins = pairs.noise(engine.ranks)
@@ -180,31 +214,17 @@ def train_epoch(
     )
 
 
-def _parts(schedule: Schedule, stream: Stream) -> Iterator[Batch]:
-    """Yield the parts of the next update; each is counted in the schedule before."""
-    is_last = False
-    while not is_last:
-        is_last = schedule.step().is_last_part
-        yield next(stream)
-
-
-def _set_gradient(
-    run: Training, stream: Stream, number: int, parameters: list[nn.Parameter]
-) -> None:
-    """Set ``.grad`` to the gradient of the update that comes next in the stream."""
-    size = run.plan.at(number).batch_size
-    parts = stream.ahead(run.batches.parts_of(size))
-    run.engine.backward(run.network, parts, size, parameters)
-
-
 def _means(sums_of_updates: Sequence[Sums], samples: int, ranks: Ranks) -> tuple[float, float]:
     """Mean loss and accuracy of an epoch over all ranks, from this rank's sums.
+
+    ``samples`` are those of the epoch, over all ranks.
 
     Raises:
         NotFinite: a rank's loss is not finite.
     """
     numbers = [number for sums in sums_of_updates for number in (sums.loss, sums.correct)]
-    rows = torch.stack(numbers).view(-1, 2).cpu()
+    rows = torch.stack(numbers).view(-1, 2).cpu()  # (updates, 2), read at once
+    # All ranks raise where one has a fault, and name the same update, the first.
     faults = ranks.sum_((~rows[:, 0].isfinite()).double()).nonzero()
     if len(faults):
         raise NotFinite(f"the loss is not finite at update {int(faults[0]) + 1}")
@@ -217,11 +237,14 @@ def _means(sums_of_updates: Sequence[Sums], samples: int, ranks: Ranks) -> tuple
 def _evaluate(run: Training, epoch: int) -> Record:
     """Loss and accuracy on the test set and on validation images, if there are some.
 
-    Both are None in an epoch that is not evaluated. The last epoch always is.
+    Both are None in an epoch that is not evaluated. The last epoch is always evaluated.
     """
     is_due = epoch % run.config.evaluate_every == 0 or epoch == run.plan.epochs
     values: Record = {}
-    for part in ("test", "validation") if run.config.dataset.validation else ("test",):
+    parts = ["test"]
+    if run.config.dataset.validation:
+        parts.append("validation")
+    for part in parts:
         loss, accuracy = None, None
         if is_due:
             batches = run.data.test_batches(run.engine.ranks, part)
@@ -231,7 +254,10 @@ def _evaluate(run: Training, epoch: int) -> Record:
 
 
 def _check_finite(run: Training, noise: Noise | None) -> None:
-    """Raise NotFinite if an epoch left numbers with which no training goes on."""
+    """Raise NotFinite if no training can go on after an epoch: its C² or a parameter is not finite.
+
+    Or fp16's scale of the loss has become too small. ``noise`` is the epoch's; None without a pair.
+    """
     scaler = run.engine.scaler
     fault = ""
     if noise and not math.isfinite(noise.variance):
@@ -245,8 +271,8 @@ def _check_finite(run: Training, noise: Noise | None) -> None:
 
 
 def _not_finite(run: Training, error: NotFinite, progress: Progress) -> str:
-    """What the user is told: where it happened, and what may help."""
-    update = run.plan.at(max(run.batches.updates, 1))
+    """What the user is told: where a number was not finite, and what may help."""
+    update = run.plan.at(run.batches.updates)
     stage, delta = update.row, planned_delta(run.config, update.row, progress.reference)
     delta_text = "" if delta is None else f", δ {delta:.4g}"
     return (

@@ -39,7 +39,8 @@ NOT_IN_JOB = (
 def choose(config: EngineConfig, image_size: int = SHARED_FROM, ranks: Ranks = ALONE) -> Engine:
     """Choose device, precision and threads. Each process takes a GPU of its machine.
 
-    Images of fewer than SHARED_FROM pixels a side (``image_size``) get one thread.
+    Images of fewer than SHARED_FROM pixels a side (``image_size``) get one thread. PyTorch's
+    options are set for the whole process. What the user should know is the engine's note.
     """
     on_gpu = _on_gpu(config.device, ranks)
     device = torch.device("cuda" if on_gpu else "cpu")
@@ -61,7 +62,7 @@ def choose(config: EngineConfig, image_size: int = SHARED_FROM, ranks: Ranks = A
         note = f"engine.precision=bf16 is emulated on this {kind}, which is slow: {best} is faster"
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    most_at_once = MOST_AT_ONCE * (ranks.size if on_gpu else 1)
+    most_at_once = MOST_AT_ONCE * (ranks.size if on_gpu else 1)  # over all ranks
     micro_batch_size = config.micro_batch_size or most_at_once
     return Engine(device, autocast, scaler, micro_batch_size, note, ranks, compiles=config.compile)
 
@@ -85,7 +86,7 @@ def _let_segments_grow() -> None:
     PyTorch may have read those when it was imported, and 2.9 does not heed PYTORCH_ALLOC_CONF here.
     """
     if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
-        # PyTorch has this setter from 2.10.
+        # PyTorch has the first setter from 2.10, and before it the second.
         setter = getattr(torch._C, "_accelerator_setAllocatorSettings", None)
         (setter or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
 
@@ -107,9 +108,10 @@ def _take_own_gpu(ranks: Ranks) -> None:
 
 
 def _best_precision(device: torch.device) -> str:
-    """The fastest precision for which the device has instructions."""
-    if device.type == "cuda":
+    """The fastest precision for which the device has instructions: bf16, fp16 or fp32."""
+    if device.type == "cuda":  # GPUs have bf16 from Ampere (8.0) on, and fp16 before.
         return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
+    # Earlier versions of PyTorch do not tell a CPU's instructions: these train in fp32.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     has_bf16 = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     # ONEDNN_MAX_CPU_ISA may forbid oneDNN to use these instructions.
@@ -120,8 +122,9 @@ def _best_precision(device: torch.device) -> str:
 def _set_options(precision: str, deterministic: bool) -> None:
     """Set PyTorch's and cuDNN's options, before the first step.
 
-    fp32 keeps 32 bits: by default PyTorch lets convolutions round their inputs to TF32. cuDNN
-    chooses algorithms by rule, not by trial: a trial takes up to seconds for each new batch size
+    fp32 keeps 32 bits: by default PyTorch lets convolutions round their inputs to TF32, which stays
+    so in the other precisions. Matrix products of 32 bits never round, as by default. cuDNN chooses
+    algorithms by rule, not by trial: a trial takes up to seconds for each new batch size
     (estimated), and its choice differs from run to run.
     """
     if deterministic:
@@ -150,7 +153,10 @@ def keep_freed_memory() -> None:
 
 
 def without_bf16(engine: Engine) -> Engine:
-    """The engine, in fp32 if it is a CPU in bf16; for models with wrong gradients there."""
+    """The engine, but in fp32 with a note if it is a CPU in bf16.
+
+    It is for models whose gradients are wrong on a CPU in bf16.
+    """
     if engine.device.type != "cpu" or engine.autocast is not torch.bfloat16:
         return engine
     note = (
@@ -176,7 +182,9 @@ def allowed_threads() -> int:
 def keep_threads(run: Training, progress: Progress, say: Callable[[str], None]) -> None:
     """Give a run that continues as many threads as it had, as another number changes rounding.
 
-    With several processes or a GPU, the number stays as ``choose`` has set it.
+    ``progress.threads`` becomes the number that the run has now. ``say`` tells the user if fewer
+    threads are allowed than the run had. With several processes or a GPU, the number stays as
+    ``choose`` has set it.
     """
     if run.engine.device.type != "cpu" or run.engine.ranks.size > 1:
         return

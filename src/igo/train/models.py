@@ -47,8 +47,9 @@ def _resnet8(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
 def _torchvision_resnet(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     """torchvision's ResNet; with the CIFAR stem as the authors' script builds ResNet18.
 
-    That script leaves PyTorch's initialisation, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as it is. Their
-    ImageNet script takes torchvision's. That these scripts made the published curves is not stated.
+    That script leaves PyTorch's initialisation of convolutions, U(-1/sqrt(fan_in), 1/sqrt(fan_in)),
+    as it is: ``reset_parameters`` makes it once more, in place of torchvision's. Their ImageNet
+    script takes torchvision's. That these scripts made the published curves is not stated.
     """
     network: nn.Module = getattr(resnet, model.name)(weights=None, num_classes=dataset.classes)
     if model.stem == "cifar":  # 3x3, stride 1, and no max-pool
@@ -85,7 +86,10 @@ class _PreactivationBlock(nn.Module):
 
 
 def _wide_resnet28_10(_: ModelConfig, dataset: DatasetConfig) -> nn.Module:
-    """WRN-28-10, started as in the authors' script, but there the last layer's bias is 0."""
+    """WRN-28-10: depth 28 = 3 groups of 4 blocks of 2 layers + 4, of widths 16, 32, 64 times 10.
+
+    It is initialised as in the authors' script, in which the last layer's bias is 0 besides.
+    """
     layers: list[nn.Module] = [nn.Conv2d(dataset.channels, 16, 3, padding=1, bias=False)]
     inputs = 16
     for outputs, stride in ((160, 1), (320, 2), (640, 2)):
@@ -135,10 +139,11 @@ def _timm(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
 def unstrided(network: nn.Module) -> None:
     """Let 1x1 convolutions of few channels select pixels before, in place of their stride.
 
-    It is for a CPU. With a stride, oneDNN (3.12 in PyTorch 2.13; its issue 6035) makes the
-    workspace of the weight's gradient too small if the channels do not fill a vector, in
-    channels_last memory. Gradients are wrong, or other memory is overwritten, until the process
-    dies or hangs.
+    The outputs are the same: without padding, a 1x1 convolution of stride s sees each s-th pixel.
+    The network itself changes, for a CPU. With a stride, oneDNN (3.12 in PyTorch 2.13; its issue
+    6035) makes the workspace of the weight's gradient too small if the channels do not fill a
+    vector, in channels_last memory, of convolutions in one group. Gradients are wrong, or other
+    memory is overwritten, until the process dies or hangs.
     """
     for module in network.modules():
         if (
@@ -154,6 +159,7 @@ def unstrided(network: nn.Module) -> None:
 
 
 def _selected_pixels(stride: tuple[int, ...], _: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """A hook before a convolution: each stride-th pixel of its input, down and across."""
     down, across = stride
     return inputs[0][..., ::down, ::across]
 
@@ -161,7 +167,9 @@ def _selected_pixels(stride: tuple[int, ...], _: nn.Module, inputs: tuple[Tensor
 def check_model(
     network: nn.Module, model: ModelConfig, dataset: DatasetConfig, smallest: int
 ) -> bool:
-    """Refuse a model that cannot take the smallest batch, by a copy of it without content.
+    """Refuse a model that cannot take ``smallest`` images, or has outputs of another shape.
+
+    A copy of the model without content, on PyTorch's device "meta", computes shapes alone.
 
     Returns:
         Whether a strided convolution has single pixels as input. On a CPU its bf16 gradient is
@@ -170,7 +178,9 @@ def check_model(
     side = dataset.image_size
     images = torch.empty(smallest, dataset.channels, side, side, device="meta")
     batch = f"{smallest} x {dataset.channels} x {side} x {side} images of {dataset.name}"
-    on_single_pixels: list[bool] = []  # It has an entry for each strided convolution.
+    # Whether the input is a single pixel, for each convolution that has a stride and is not 1x1:
+    # ``unstrided`` takes care of those that are.
+    on_single_pixels: list[bool] = []
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if isinstance(module, nn.Conv2d) and max(module.stride) > 1 and max(module.kernel_size) > 1:

@@ -22,7 +22,10 @@ PIXELS_AT_ONCE = 2**22  # 4,096 images of CIFAR
 
 
 class Normalise:
-    """(x/255 - mean)/std for uint8 images (b, C, H, W), to float32, on the device."""
+    """(x/255 - mean)/std for uint8 images (b, C, H, W), to float32, on the device.
+
+    That is x · scale + offset, with scale = 1/(255 std) and offset = -mean/std of each channel.
+    """
 
     def __init__(self, dataset: DatasetConfig, device: torch.device) -> None:
         mean = torch.tensor(dataset.mean, dtype=torch.float64)
@@ -31,10 +34,14 @@ class Normalise:
         self._offset = (-mean / std).to(device, torch.float32)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalise a batch, to channels_last memory, with which convolutions are fastest."""
+        """Normalise a batch, to channels_last memory, with which convolutions are fastest.
+
+        The batch that is given stays as it is.
+        """
         b, channels, height, width = images.shape
         images = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
-        # Whole rows are multiplied: a loop over the channels of each pixel is slow on a CPU.
+        # ``rows`` is a view of the copy. Whole rows of pixels are multiplied: a loop over the
+        # channels of each pixel is slow on a CPU.
         rows = images.permute(0, 2, 3, 1).view(b, height, width * channels)
         torch.addcmul(self._offset.repeat(width), rows, self._scale.repeat(width), out=rows)
         return images
@@ -98,18 +105,22 @@ class TensorData(Data):
         }
         self._augment = dataset.augment
         self._normalise = Normalise(dataset, device)
-        images_on_gpu = -(-PIXELS_AT_ONCE // dataset.image_size**2)
+        images_on_gpu = -(-PIXELS_AT_ONCE // dataset.image_size**2)  # ⌈pixels/pixels of an image⌉
         self._at_once = MADE_AT_ONCE if device.type == "cpu" else images_on_gpu
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
-        """See Data. The moves of all n images are drawn before the first batch."""
+        """See Data. The moves of all n images are drawn before the first batch.
+
+        Several batches are augmented by one call, and then yielded one by one.
+        """
         images, labels = self._parts["train"]
         random = generator(seed, "augmentation")
         # Moves are by image and not by batch, so that an image moves alike at any batch size and on
         # any number of ranks.
         moves = augment.draw_moves(self._augment, self.n, random, self.device)
         batches = self._on_device(index_batches)
-        # So many batches are made by one call.
+        # A group has so many batches that they are _at_once images or more. A rank's shares of all
+        # batches may be empty.
         count = -(-self._at_once // max(1, *map(len, batches)))
         for start in range(0, len(batches), count):
             group = batches[start : start + count]

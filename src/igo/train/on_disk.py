@@ -48,14 +48,15 @@ class DiskData(Data):
         self._plain = {name: files.transformed(*plain) for name, files in parts.items()}
         crop = [*plain, transforms.RandomCrop(size, padding=augment.crop)]
         if dataset.name == "imagenet":
-            # It takes the place of the resize and the crop, with which ``plain`` ends.
+            # As is usual for ImageNet, one random crop and resize takes the place of the resize and
+            # the crop with which ``plain`` ends.
             crop = [*plain[:-2], transforms.RandomResizedCrop(size, antialias=True)]
-        flip = transforms.RandomHorizontalFlip(augment.flip / 2)
+        flip = transforms.RandomHorizontalFlip(0.5 if augment.flip else 0)
         rotation = transforms.RandomRotation(augment.rotation)
         self._augmented = Seeded(parts["train"].transformed(*crop, flip, rotation))
 
     def decoded(self, part: str) -> Split:
-        """All images of a part, decoded once."""
+        """All images of a part as arrays, decoded as test images are."""
         rows = torch.arange(self.sizes[part]).split(self.test_batch)
         images, labels = zip(*self._loaded(self._plain[part], rows), strict=True)
         return Split(torch.cat(images).permute(0, 2, 3, 1).numpy(), torch.cat(labels).numpy())
@@ -69,15 +70,22 @@ class DiskData(Data):
         return self._batches(self._plain[part], index_batches)
 
     def _batches(self, images: Any, index_batches: Sequence[Tensor], seed: int = 0) -> Batches:
+        """Yield batches of some images, a data set for a DataLoader, normalised on the device."""
         for batch in self._loaded(images, index_batches, seed):
             pixels, labels = (t.to(self._batch_device, non_blocking=True) for t in batch)
             yield self._normalise(pixels), labels
 
     def _loaded(self, images: Any, index_batches: Sequence[Tensor], seed: int = 0) -> Iterator[Any]:
-        """Yield (b, C, H, W) uint8 and (b,) int64 in the host's memory for b indices."""
+        """Yield (b, C, H, W) uint8 and (b,) int64 in the host's memory for b indices.
+
+        Raises:
+            UserError: an image cannot be read.
+            Outside: a worker was killed, or cannot start.
+        """
         batches = [Indices(index.tolist()) for index in index_batches]
         for batch in batches:
-            batch.seed, batch.epoch = seed, 0  # The seed is another in each epoch.
+            # Seeded draws by seed and epoch. The seed itself is another in each epoch.
+            batch.seed, batch.epoch = seed, 0
         loader = DataLoader(
             images,
             batch_sampler=batches,

@@ -55,7 +55,9 @@ def _own(
         "optimizer", target, arguments, Optimizer, parameters, lr=learning_rate
     )
     with own.reported("optimizer", target, arguments):
-        inspect.signature(optimizer.step).bind()  # It raises if a closure is needed.
+        inspect.signature(optimizer.step).bind()  # ``bind`` raises if a closure is needed.
+        # The schedule multiplies the groups' rates, so at least one must have the setting's, up to
+        # rounding. An optimizer that chooses its rate by itself has None.
         rates = [group["lr"] for group in optimizer.param_groups]
         if None in rates or not any(math.isclose(r, learning_rate, rel_tol=SAME) for r in rates):
             texts = ", ".join(map(str, rates[:3]))

@@ -20,9 +20,11 @@ from igo.train.training import Training
 def reference_size(config: Config) -> int:
     """b of the K batches that are measured before training: the first stage's, or smaller to fit.
 
-    Under BatchNorm C² depends on the batch size that it is measured with.
+    Under BatchNorm C² depends on the batch size that it is measured with. K disjoint batches have
+    at most n samples in all.
     """
     n = training_samples(config)
+    # An epoch of the first stage is n samples in equal batches.
     of_first_stage = n // batches.count(n, config.batch_size)
     most = n // config.noise.batches
     return max(1, min(of_first_stage, most))
@@ -31,12 +33,17 @@ def reference_size(config: Config) -> int:
 def reference_noise(run: Training) -> Noise:
     """C² and ‖∇f‖ before training, from gradients as in training: augmented, with BatchNorm.
 
-    If training scales the loss (fp16), it is in fp32, as a scaled gradient may overflow.
+    A training in fp16, which scales the loss, is measured in fp32: a scaled gradient may overflow.
+
+    Raises:
+        UserError: a loss is not finite, or a parameter gets no gradient.
     """
     config, engine, ranks = run.config, run.engine, run.engine.ranks
     if engine.scaler.is_enabled():
         engine = replace(engine, autocast=None)
     size, seed = reference_size(config), derive_seed(config.seed, "noise", 1)
+    # K disjoint batches of b samples. As in training each is shared among the ranks, and each share
+    # cut into parts; one stream has the parts of all batches.
     order = torch.randperm(run.data.n, generator=generator(seed, "pieces"))
     index_batches = order[: config.noise.batches * size].split(size)
     count = run.batches.parts_of(size)
@@ -46,6 +53,7 @@ def reference_noise(run: Training) -> Noise:
     stream = run.data.train_batches(own_parts, derive_seed(seed, "augmentation"))
 
     def losses(network: nn.Module, parts: Iterator[Batch]) -> Iterator[Tensor]:
+        """Yield what each part adds to the batch's mean loss, see ``Engine.backward``."""
         return (loss * (ranks.size / size) for loss, *_ in engine.losses(network, parts))
 
     try:

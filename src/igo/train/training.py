@@ -56,7 +56,7 @@ class Training:
 
     @property
     def plan(self) -> Plan:
-        """The plan whose batches they are."""
+        """The plan that ``batches`` follows."""
         return self.batches.plan
 
 
@@ -73,11 +73,9 @@ class Progress:
 
     @staticmethod
     def of_state(state: Record) -> Progress:
-        """The progress in a checkpoint, which is what ``dataclasses.asdict`` makes of one."""
-        state = {**state}
-        if state["reference"]:
-            state["reference"] = Noise(**state["reference"])
-        return Progress(**state)
+        """The progress in a checkpoint, as ``dataclasses.asdict`` has put it there."""
+        reference = state["reference"] and Noise(**state["reference"])
+        return Progress(**{**state, "reference": reference})
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,15 @@ class Epoch:
 def record_of(
     run: Training, stage: Row, results: Epoch, evaluation: Record, progress: Progress
 ) -> Record:
-    """The record of a finished epoch, without its seconds. ``stage`` is that of its last update."""
+    """The record of a finished epoch, without its seconds; docs/record.md explains each name.
+
+    Args:
+        run: the training, after the epoch.
+        stage: that of the epoch's last update.
+        results: of the epoch.
+        evaluation: the entries for loss and accuracy on test and validation images.
+        progress: with this epoch, but without its record.
+    """
     reference, measurement = progress.reference, _resolved(results.noise, run.data.n)
     rates, sizes, samples = results.rates, results.sizes, sum(results.sizes)
     # The mean of equal rates would be rounded.
@@ -113,12 +119,13 @@ def record_of(
         "b_m": b,
         "eta_largest": max(rates),
         "b_largest": max(sizes),
-        # The mean over images: a batch has b of them, and b · η/√b = η√b.
+        # The mean of η/√b over images: a batch has b of them, so it adds b · η/√b = η√b.
         "eta_over_sqrt_b": sum(map(operator.mul, rates, map(math.sqrt, sizes))) / samples,
         "beta_m": run.optimizer.param_groups[0].get("momentum"),
         "gamma_m": stage.gamma_m,
         "kappa_m": stage.kappa_m,
         "lambda_m": stage.lambda_m,
+        # Where φ is 0, the stage is gradient descent on f itself, and its planned δ is 0.
         "delta_m": delta_of(run.config, eta, b, reference) if stage.phi_m else 0.0,
         **_measured(run.config, eta, b, measurement),
         "variance_pairs": measurement.batches if measurement else 0,  # Pairs count as batches.
@@ -132,7 +139,11 @@ def record_of(
 
 
 def _measured(config: Config, eta: float, b: float, measurement: Noise | None) -> Record:
-    """What an epoch measured, with the ends of intervals. Unknown and infinite values are None."""
+    """The entries of a record for what an epoch measured, with the ends of their intervals.
+
+    Values that are not known or infinite are None. δ grows with C², so the ends of its interval are
+    the δ of both ends of that of C².
+    """
     if measurement is None:
         names = "delta_measured", "gradient_variance", "gradient_norm", "noise_scale"
         return {name + end: None for name in names for end in ("", "_low", "_high")}
@@ -140,7 +151,7 @@ def _measured(config: Config, eta: float, b: float, measurement: Noise | None) -
         delta_of(config, eta, b, replace(measurement, variance=variance))
         for variance in (measurement.variance, *(measurement.variance_interval or ()))
     )
-    norm = measurement.gradient_norm or None  # The samples cannot tell a norm of 0.
+    norm = measurement.gradient_norm or None  # 0 is not known: the samples cannot tell it.
     return {
         **_with_ends("delta_measured", delta, delta_ends),
         **_with_ends("gradient_variance", measurement.variance, measurement.variance_interval),
@@ -159,7 +170,7 @@ def _resolved(measurement: Noise | None, n: int) -> Noise | None:
     """The measurement, in which a ‖∇f‖² below C²/n is 0, with an upper bound.
 
     n samples cannot tell such a ‖∇f‖² from 0. As an epoch draws each sample once, the estimate may
-    be too small by C²/n, so C²/n is added to the bound.
+    be too small by C²/n, so C²/n is added to the upper end of its interval.
     """
     if measurement is None or measurement.gradient_square >= measurement.variance / n:
         return measurement
@@ -177,7 +188,10 @@ def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float 
 
 
 def delta_of(config: Config, eta: float, b: float, measurement: Noise | None) -> float | None:
-    """δ of η and b; None where δ is not known or infinite."""
+    """δ of η and b by the optimizer's formula; None where δ is not known or infinite.
+
+    It is not known without a measurement of C² and ‖∇f‖, or if the optimizer has no formula.
+    """
     if measurement is None or measurement.variance == math.inf or not config.optimizer.formula:
         return None
     return noise.noise_level(
