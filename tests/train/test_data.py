@@ -91,7 +91,7 @@ def test_wrong_facts_in_conf_are_named() -> None:
     for words, actual in (
         ("dataset.classes=9", "10"),
         ("dataset.classes=11", "10"),
-        ("dataset.image_size=16", "8x8x1"),
+        ("dataset.image_size=16", r"\(8, 8, 1\)"),
         ("dataset.samples=1438", "1437"),
     ):
         with pytest.raises(ConfigError, match=f"{words} is not allowed: .*{actual}"):

@@ -186,6 +186,7 @@ def _check_fit(file: Path, train: Split, test: Split) -> None:
     Classes between 0 and the largest that no image has are allowed, with a warning.
     """
     classes, test_classes = {*train.labels.tolist()}, {*test.labels.tolist()}
+    # Classes of the test set that no training image has.
     strays = test_classes - classes
     lowest = min(classes)
     fault = ""

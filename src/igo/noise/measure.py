@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import torch
@@ -97,7 +97,6 @@ def measure_noise(
     )
     check(AT_LEAST_ONE, whole=True, n=n, batches=batches, batch_size=batch_size)
     _check_measurable(network, loss, loader)
-    get_losses = loss_of or partial(_loss_of_pair, loss)
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     sizes = set[int]()
     unreached = [*parameters]  # The names of those to which no batch has given a gradient so far.
@@ -105,7 +104,8 @@ def measure_noise(
         spread = Spread(parameters.values())
         for number, batch in enumerate(itertools.islice(loader, batches or BATCHES), start=1):
             network.zero_grad()  # ``.grad`` is None until a loss reaches the parameter.
-            losses = get_losses(network, batch)  # one tensor, or the parts of one mean loss
+            # The mean loss of the batch, in one tensor or in parts whose sum it is.
+            losses = loss_of(network, batch) if loss_of else _loss_of_pair(loss, network, batch)
             sizes.add(_size(() if loss_of else batch, batch_size))
             refuse(len(sizes) > 1, f"batches of {sorted(sizes)} samples: they must be of one size")
             for loss_part in [losses] if isinstance(losses, Tensor) else losses:

@@ -169,6 +169,7 @@ class Pairs:
         parameters), see ``_norms_overwriting_first``. One copy from the device reads them all.
         """
         batches = len(self._slopes)
+        # A row has the three norms of all parameters, of a pair or a twin.
         rows = torch.stack([*self._pairs, *self._twins.values()])
         numbers = torch.cat([torch.stack(self._slopes), rows.flatten()]).double().cpu()
         # A rank has the slope of its own samples; its gradients are those of all ranks already.

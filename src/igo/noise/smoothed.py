@@ -79,6 +79,7 @@ def smoothed_loss(
     check(POSITIVE, learning_rate=learning_rate)
     check(at_least(2), whole=True, draws=draws)
     for name, argument in (("loader", loader), ("evaluation", evaluation)):
+        # length_hint is the length where there is one, and 0 where there is none.
         is_reusable = not isinstance(argument, Iterator) and length_hint(argument) > 0
         cure = "it is passed over again and again: give a DataLoader or a list, with a length"
         refuse(not is_reusable, f"{name}: {cure}")
@@ -90,6 +91,7 @@ def smoothed_loss(
 
     @torch.no_grad()
     def loss_at(point: Tensor) -> float:
+        """f at a point (d,), whose parameters stand in for the network's for this call alone."""
         parts = map(Tensor.view_as, point.split(sizes), parameters.values())
         moved_parameters = dict(zip(parameters, parts, strict=True))
         total, samples = 0.0, 0
@@ -100,6 +102,7 @@ def smoothed_loss(
         return total / samples
 
     def gradient(batch: Any) -> Tensor:
+        """∇f_S(x) of a batch, (d,)."""
         inputs, targets = batch
         batch_loss = loss(network(inputs), targets)
         return parameters_to_vector(torch.autograd.grad(batch_loss, [*parameters.values()]))
@@ -110,12 +113,14 @@ def smoothed_loss(
         loss_at_x = loss_at(x)
         for _ in range(draws):
             direction = torch.randn_like(x)
-            # radius^d is uniform for d parameters, so that the point is uniform in the ball.
+            # A ball of radius r has the share r^d of the unit ball's volume, d parameters. So the
+            # point is uniform in the ball if radius^d is uniform in [0, 1).
             radius = torch.rand_like(x[0]) ** (1 / len(x))
             step = direction * (delta * radius / direction.norm())
-            # Both signs are as likely, and the linear part vanishes.
+            # Both signs of a step are as likely. In their mean the part that is linear vanishes.
             ball_rises.append((loss_at(x + step) + loss_at(x - step)) / 2 - loss_at_x)
-        mean = sum(map(gradient, loader), torch.zeros_like(x)) / length_hint(loader)
+        mean = sum(map(gradient, loader), torch.zeros_like(x)) / length_hint(loader)  # ∇f(x)
+        # The loader is passed over as often as ``draws`` needs.
         batches = itertools.chain.from_iterable(itertools.repeat(loader))
         for batch in itertools.islice(batches, draws):
             # The noise of a batch is skewed, so the opposite step is not as likely, and no mean is

@@ -29,11 +29,9 @@ def open_data(config: Config, device: torch.device) -> Data:
     parts = {"train": train.of(rows), "test": test, "validation": train.of(held_rows)}
     side = dataset.image_size
     if isinstance(train, Split):
-        for images in (train.images, test.images):
-            shape = images.shape[1:]
-            text = "x".join(map(str, shape))
-            advice = f"the files hold images of {text} (height x width x channels)"
-            require(shape == (side, side, dataset.channels), "dataset.image_size", side, advice)
+        shape = train.images.shape[1:]  # The reader has refused test images of another shape.
+        advice = f"the files hold images of shape {shape}: height, width, channels"
+        require(shape == (side, side, dataset.channels), "dataset.image_size", side, advice)
         return TensorData(dataset, parts, device)
     from igo.train.on_disk import DiskData  # Its import changes how PyTorch handles signals.
 

@@ -188,7 +188,7 @@ def distributed(engine: Engine, network: nn.Module) -> tuple[Engine, nn.Module]:
         # PyTorch's own conversion leaves out the activation of timm's layers.
         import timm.layers
 
-        network = cast(Any, timm.layers).convert_sync_batchnorm(network)
+        network = timm.layers.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     # The network is compiled, and not DistributedDataParallel, which would break the graph, for
     # each batch size anew.
     model = cast(nn.Module, torch.compile(network)) if engine.compiles else None

@@ -96,6 +96,7 @@ class TensorData(Data):
     ) -> None:
         self.device = device
         self.sizes = {name: len(split.labels) for name, split in parts.items()}
+        # Images (n, H, W, C) uint8 and labels (n,) int64 of each part.
         self._parts = {
             name: (
                 torch.from_numpy(np.ascontiguousarray(split.images)).to(device),

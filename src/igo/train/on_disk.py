@@ -44,7 +44,7 @@ class DiskData(Data):
         most_workers = min(allowed_cores(), MOST_WORKERS)
         self._workers = most_workers if dataset.workers is None else dataset.workers
         size, augment = dataset.image_size, dataset.augment
-        plain = folders.plain(dataset.name, size, dataset.channels)
+        plain = folders.plain(dataset.name, size, dataset.channels)  # transforms of a test image
         self._plain = {name: files.transformed(*plain) for name, files in parts.items()}
         crop = [*plain, transforms.RandomCrop(size, padding=augment.crop)]
         if dataset.name == "imagenet":
