@@ -144,10 +144,9 @@ def test_a_disk_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr("torchvision.datasets.mnist.read_image_file", fail)
         monkeypatch.setattr(np, "load", fail)
         monkeypatch.setattr(Image, "open", fail)
+        place = Place(tmp_path, file=file)
         with pytest.raises(Outside, match=os.strerror(errno.EIO)):
-            image_in(file) if name == "an image" else identity.read(
-                name, Place(tmp_path, file=file)
-            )
+            image_in(file) if name == "an image" else identity.read(name, place)
 
 
 def test_digits_are_scikit_learns_split_once_and_for_all(tmp_path: Path) -> None:
