@@ -162,10 +162,10 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
 
 
 def test_an_own_optimizer_that_ignores_the_rate_is_refused_before_training() -> None:
-    for rate in ("0.01", "None"):
+    for name, rate in ("deaf", "0.01"), ("blind", "None"):
         code = f"lambda parameters, lr: SGD([{{'params': [*parameters], 'lr': {rate}}}], lr)"
-        Path("deaf.py").write_text(f"from torch.optim import SGD\nsgd = {code}\n")
-        line = forge.run(*SMALL, "optimizer._target_=deaf.sgd").error()
-        assert line.startswith("error: optimizer._target_=deaf.sgd() is not allowed: ")
+        Path(f"{name}.py").write_text(f"from torch.optim import SGD\nsgd = {code}\n")
+        line = forge.run(*SMALL, f"optimizer._target_={name}.sgd").error()
+        assert line.startswith(f"error: optimizer._target_={name}.sgd() is not allowed: ")
         assert f"its groups have lr {rate}; pass the argument lr=0.1 on" in line
         assert not Path("runs").exists()
