@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,8 @@ def test_runs_that_slurm_ends_end_the_same(reason: str, tmp_path: Path) -> None:
     """A job of a more urgent partition takes the whole node, and gives it back.
 
     SLURM looks twice a minute at time limits: that run is paused, and SLURM's warning continues it.
+    A run that dies before its node is lost has failed, and SLURM does not queue it again: this one
+    is paused, too, and killed after.
     """
     runs = (*LONG, "seed=4")
     assert sweep(tmp_path, *SLURM, *runs).returncode == 0
@@ -166,8 +169,10 @@ def test_runs_that_slurm_ends_end_the_same(reason: str, tmp_path: Path) -> None:
         os.kill(pid, signal.SIGSTOP)
         slurm(*update, f"jobid={job}", "timelimit=1")
     else:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGSTOP)
         slurm(*update, node, "state=down", "reason=lost")
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     assert wait(lambda: in_queue().get(job) == "PENDING", 500)
     slurm(*update, f"jobid={job}", "timelimit=60")
     if reason == "lost node":
