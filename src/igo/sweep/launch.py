@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,19 +39,21 @@ STATES = ("finished", "running", IN_SLURM, "interrupted", "failed", DAMAGED, "ne
 
 
 class Sweep:
-    """A set of runs; those to train are put into ``jobs``.
+    """A set of runs. The same set has the same name, as a run's name is of its configuration.
 
-    Its name comes from the set, as a run's name comes from its configuration.
+    ``jobs`` are those of its runs that are to be trained now; ``launch`` chooses them.
+    ``in_slurm`` has the names of the runs whose SLURM job is in the queue.
     """
 
     def __init__(self, choice: str, runs: Sequence[Job], console: Console) -> None:
+        """``choice`` begins its name: the file of the sweep, or ``sweep`` if all was typed."""
         names = sorted(job.name for job in runs)
         digest = seal_of("\n".join(names).encode())
         self.name = f"{choice}-{digest[:8]}"
         self.runs, self.console = runs, console
         fresh = " without fresh=true" if runs[0].config.fresh else ""
         self.same_command = f"the same command{fresh}"  # Messages say that it continues the sweep.
-        self.jobs: list[Job] = []
+        self.jobs: Sequence[Job] = []
         self.folder = Path(runs[0].config.runs_dir) / "sweeps" / self.name
         self.in_slurm = _in_slurm(runs)
 
@@ -65,9 +67,10 @@ class Sweep:
             write_json(self.folder / LIST, {**head, "runs": runs})
 
     def states(self) -> dict[str, str]:
-        """The state of each run, by its name: one of STATES."""
+        """The state of each run as of now, by its name: one of STATES."""
         states = {job.name: state_of(job.folder.path) for job in self.runs}
-        for name in self.in_slurm:  # A run's folder does not know that it waits in the queue.
+        # A run's folder does not know that it waits in the queue, and may say "interrupted".
+        for name in self.in_slurm:
             if states[name] not in ("finished", DAMAGED):
                 states[name] = IN_SLURM
         return states
@@ -84,7 +87,7 @@ def counts(states: Mapping[str, str]) -> str:
 
 
 def why(folder: Path) -> str:
-    """The reason, by its record, why a run has not finished."""
+    """Why the run of this folder has not finished, by its status.json: an error or a signal."""
     try:
         status = read_status(folder)
     except UserError as error:
@@ -125,6 +128,12 @@ def launch(
 
     Runs are skipped that are finished, damaged, in SLURM or, without ``retry_failed``, failed.
 
+    Args:
+        hydra: what Hydra knows of the command, such as the chosen options and the launcher.
+        retry_failed: hydra.launcher.retry_failed as it was typed, so perhaps no bool.
+        lines: the words of each run, such as ``["p=0.1", "seed=0"]``.
+        runner: it trains or submits ``jobs`` of a sweep.
+
     Raises:
         SystemExit: a run did not finish; the exit code is 1.
     """
@@ -143,8 +152,9 @@ def launch(
     # All runs have the same dry_run and fresh, or ``distinct`` would have refused them.
     config = sweep.runs[0].config
     if config.dry_run:
-        for job, state in zip(sweep.runs, sweep.states().values(), strict=True):
-            sweep.console.print(f"{state:<12}{job.label:<40} {job.folder.path}")
+        states = sweep.states()
+        for job in sweep.runs:
+            sweep.console.print(f"{states[job.name]:<12}{job.label:<40} {job.folder.path}")
         return
     if config.fresh:
         _start_over(sweep)
@@ -154,13 +164,14 @@ def launch(
     # The local launcher waits for runs that a killed sweep left running.
     if hydra.runtime.choices["hydra/launcher"] != "local":
         skipped_states.add("running")
-    _choose(sweep, skipped_states)
+    sweep.jobs = _chosen(sweep, skipped_states)
     sweep.write()
     if sweep.jobs:
         _share_source()
         runner(sweep)
+    states = show(sweep)
     # It is no failure that runs go on, here or in SLURM.
-    if {"failed", "interrupted", DAMAGED, "new"} & set(show(sweep).values()):
+    if not {*states.values()} <= {"finished", "running", IN_SLURM}:
         raise SystemExit(1)
 
 
@@ -224,8 +235,8 @@ def _start_over(sweep: Sweep) -> None:
                 pass
 
 
-def _choose(sweep: Sweep, skipped_states: Set[str]) -> None:
-    """Put the runs to train into ``sweep.jobs``, by their states; print how many have each state.
+def _chosen(sweep: Sweep, skipped_states: Set[str]) -> list[Job]:
+    """The runs to train, which are in no skipped state; print how many have each state.
 
     Raises:
         UserError: a finished run had another plan or other data than the command has.
@@ -237,16 +248,20 @@ def _choose(sweep: Sweep, skipped_states: Set[str]) -> None:
     console.print(f"sweep {sweep.name}: {counted(len(sweep.runs), 'run')}, {counts(states)}")
     if code_note:
         console.print(code_note)
-    if "failed" in skipped_states & set(states.values()):
+    if "failed" in skipped_states and "failed" in states.values():
         console.print("failed runs are skipped; hydra.launcher.retry_failed=true runs them again")
-    sweep.jobs = [job for job in sweep.runs if states[job.name] not in skipped_states]
+    return [job for job in sweep.runs if states[job.name] not in skipped_states]
 
 
 def _other_code(finished_jobs: Sequence[Job]) -> str:
-    """A line if other code or versions have trained some of these runs; else empty."""
-    run_counts: Counter[str] = Counter()  # of each difference from the code here
+    """A line if other code or versions have trained some of these runs; else empty.
+
+    Raises:
+        UserError: a run had another plan or other data than its configuration has now.
+    """
+    run_counts: Counter[str] = Counter()  # The runs of each difference from the code here.
     for job in finished_jobs:
-        has_finished(job.config, job.folder, make_plan(job.config))  # It checks plan and data.
+        has_finished(job.config, job.folder, make_plan(job.config))  # It raises the error.
         run_counts[differences(job.folder.status(), job.config)] += 1
     del run_counts[""]
     if not run_counts:
@@ -259,14 +274,17 @@ def _other_code(finished_jobs: Sequence[Job]) -> str:
 
 
 def too_few_seeds(jobs: Sequence[Job]) -> str:
-    """A line if the settings of a task have too few seeds for a test to decide between them."""
-    seeds_by_task: dict[str, dict[str, set[int]]] = {}  # In a task they are by setting.
+    """A line if the settings of a task have too few seeds for a test to decide between them.
+
+    A task is a data set, a model and a length of training, and its settings are compared in pairs.
+    """
+    # The seeds of each setting, and these of each task.
+    tasks: defaultdict[str, defaultdict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for job in jobs:
         items = sorted(result_settings(job.config).items())
         task = str([(name, value) for name, value in items if name.startswith(TASK)])
-        seeds_by_setting = seeds_by_task.setdefault(task, {})
-        seeds_by_setting.setdefault(setting_of(job.config), set()).add(job.config.seed)
-    for seeds_by_setting in seeds_by_task.values():
+        tasks[task][setting_of(job.config)].add(job.config.seed)
+    for seeds_by_setting in tasks.values():
         pairs = math.comb(len(seeds_by_setting), 2)
         fewest = min(len(seeds) for seeds in seeds_by_setting.values())
         if pairs and fewest < (least := least_seeds(pairs)):
