@@ -138,9 +138,9 @@ def equivalence(differences: ArrayLike, margin: float) -> float:
 def detectable(sd: float, n: int, level: float = LEVEL) -> float | None:
     """The smallest true difference that the sign-flip test finds with a chance of POWER.
 
-    None where n is too small for a verdict: n < 2, or ``least_p(n)`` above ``level``.
+    ``sd`` is that of the differences. None where n is too small: ``least_p(n)`` above ``level``.
     """
-    if n < 2 or least_p(n) > level:
+    if least_p(n) > level:
         return None
     return 0.0 if sd < NO_SPREAD else sd * _detectable(n, level)
 

@@ -68,11 +68,11 @@ def measure_noise(
         batches: K, how many of the loader's batches to use; by default 32, or all if it has fewer.
         sampling: how the loader draws: ``disjoint`` (an epoch without replacement),
             ``independent`` (each batch without replacement) or ``with_replacement``.
-        own_noise: whether a sample's gradient varies: augmentation, dropout, BatchNorm. Batches
-            drawn ``with_replacement`` need not know. ``disjoint``: without it ‖∇f‖² is unbiased;
-            with it ‖∇f‖² is too small by C²/n at most, and so is C². ``independent``: without it C²
-            is unbiased; with it C² is too large by F at most, and an F above 1.05 is refused, as
-            batches of many of the n samples do not tell the two kinds of noise apart.
+        own_noise: whether a sample's gradient varies: augmentation, dropout, BatchNorm. It changes
+            nothing for batches drawn ``with_replacement``. Without own noise ‖∇f‖² of ``disjoint``
+            batches and C² of ``independent`` ones are unbiased. With own noise ‖∇f‖² and C² of
+            ``disjoint`` batches are too small by C²/n at most, and C² of ``independent`` ones is up
+            to F times too large. An F above 1.05 is refused: take smaller batches.
         loss_of: instead of ``loss``, the mean loss of (model, batch), for batches of any form. A
             large batch may go through the model in parts: a generator then yields the share of each
             micro-batch in the mean loss, and each has its backward pass before the next.
@@ -147,16 +147,15 @@ def _backward(loss: Tensor, number: int) -> None:
     loss.backward()
 
 
-def _size(tensors: Iterable[Any], batch_size: int | None) -> int:
-    """b of a batch: the length that all its tensors have, or else the caller's ``batch_size``.
+def _size(entries: Iterable[Any], batch_size: int | None) -> int:
+    """b of a batch: the length that all its entries have, or else the caller's ``batch_size``.
 
-    They have none in common if the inputs are a graph, say, or the targets one row of tokens. Of a
-    batch for ``loss_of``, which may have any form, no tensor is known.
+    The entries are (inputs, targets). They have no length in common if the inputs are a graph, say,
+    or the targets one row of tokens. A batch for ``loss_of`` may have any form: it has no entries.
     """
-    lengths = {len(x) if isinstance(x, Tensor) and x.ndim else None for x in tensors}
-    size = batch_size
-    if len(lengths) == 1:
-        size = lengths.pop() or batch_size
+    lengths = {len(x) if isinstance(x, Tensor) and x.ndim else None for x in entries}
+    common_length = lengths.pop() if len(lengths) == 1 else None
+    size = common_length or batch_size
     if size is None:
         raise ValueError("batch_size=None: give the samples of a batch")
     is_as_said = batch_size in (None, size)

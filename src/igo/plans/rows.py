@@ -100,10 +100,10 @@ def root_of_b(row: Row, first_row: Row) -> float:
 def rated(
     rows: Sequence[Row], factors: Iterable[float], eta_1: float, *, by_rate: bool
 ) -> tuple[Row, ...]:
-    """The rows with φ and η, of which the factor of each is one: φ, or ``by_rate`` η/η_1.
+    """The rows with φ and η. A row's factor is its φ, or with ``by_rate`` its η/η_1.
 
-    b is whole batches, and η = η_1 φ √(b/b_1) makes up for it: δ = δ_1 φ, but for batches of one
-    sample more or less. Where η is given, φ makes up for it. b_1 is that of the first row.
+    The other one follows from η = η_1 φ √(b/b_1), where b is the row's mean batch size and b_1 that
+    of the first row. So δ = δ_1 φ, although an epoch has a whole number of batches.
     """
     rated_rows = []
     for row, factor in zip(rows, factors, strict=True):

@@ -82,10 +82,10 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
     """Those metrics of APPLIED that were recorded, against the epoch."""
     table = _of_epochs(results, labels, APPLIED)
     caption = (
-        "The planned δₘ takes C² from before training; the measured δ takes"
-        " C² of the gradients that train that epoch. ηₘ makes"
-        " up for the whole number of batches in an epoch, so it varies also where the batch size"
-        " carries the whole decay: the more, the fewer the batches."
+        "The planned δₘ takes C² from before training; the measured δ takes C² of the gradients"
+        " that train that epoch. An epoch has a whole number of batches, and ηₘ makes up for the"
+        " rounding. So ηₘ varies also where the batch size carries the whole decay, and varies more"
+        " where an epoch has few batches."
     )
     # A metric that no run recorded is null in all rows, and ``count`` leaves out null.
     recorded = {

@@ -35,7 +35,14 @@ LAST = (
 )
 # What only all epochs together tell. eta_sum is over updates; eta_over_sqrt_b and delta are means
 # over images.
-OF_ALL_EPOCHS = ("eta_sum", "eta_max", "eta_over_sqrt_b", "delta", "b_max")
+OF_ALL_EPOCHS = (
+    "test/accuracy_best",
+    "eta_sum",
+    "eta_max",
+    "eta_over_sqrt_b",
+    "delta",
+    "b_max",
+)
 # The digest of the user's own data is compared as a setting is, and the path of the data is not.
 FINGERPRINT = "dataset.fingerprint"
 # Columns of a row before and after its settings.
@@ -45,7 +52,6 @@ RESULTS: dict[str, type] = {
     **dict.fromkeys(LAST, float),
     "updates": int,
     "samples": int,
-    "test/accuracy_best": float,
     **dict.fromkeys((*OF_ALL_EPOCHS, "seconds"), float),
     # ``commit`` has that of each start whose epochs count, where the commits differ. ``command`` is
     # without the seed and the folders.
@@ -185,9 +191,9 @@ def _status(folder: Path, row: Record, status: Record) -> Record:
 
 
 def _results(folder: Path, row: Record, status: Record) -> Record:
-    """The results of a run from metrics.jsonl: of the epochs of which status.json has the seal.
+    """The results of a run, from its records up to the last epoch that status.json counts.
 
-    ``row`` has the settings and the state.
+    Later records are of an epoch that will be trained again. ``row`` has the settings and state.
     """
     last_epoch = status.get("epochs")
     if row["state"] == "finished":
@@ -196,14 +202,8 @@ def _results(folder: Path, row: Record, status: Record) -> Record:
     records = read_records(folder, last_epoch)
     if not records:
         return {"epochs_done": 0}
-    entries = (record.get("test/accuracy") for record in records)
-    accuracies = [accuracy for accuracy in entries if accuracy is not None]
-    return {
-        "epochs_done": len(records),
-        **{name: records[-1].get(name) for name in LAST},
-        "test/accuracy_best": max(accuracies, default=None),
-        **_totals(records),
-    }
+    last_entries = {name: records[-1].get(name) for name in LAST}
+    return {"epochs_done": len(records), **last_entries, **_totals(records)}
 
 
 def _totals(records: Sequence[Record]) -> Record:
@@ -223,6 +223,8 @@ def _totals(records: Sequence[Record]) -> Record:
     image_count = images_with_delta.sum() or np.nan
     # A sum of products a₁b₁ + a₂b₂ + … is a @ b.
     totals = {
+        # ``fmax`` leaves out NaN: of an epoch that was not evaluated.
+        "test/accuracy_best": np.fmax.reduce(column("test/accuracy")),
         "eta_sum": column("eta_m") @ updates,  # A record's eta_m is the mean over its updates.
         "eta_max": column("eta_largest").max(),
         "eta_over_sqrt_b": column("eta_over_sqrt_b") @ images / images.sum(),

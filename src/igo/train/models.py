@@ -88,7 +88,8 @@ class _PreactivationBlock(nn.Module):
 def _wide_resnet28_10(_: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     """WRN-28-10: depth 28 = 3 groups of 4 blocks of 2 layers + 4, of widths 16, 32, 64 times 10.
 
-    It is initialised as in the authors' script, in which the last layer's bias is 0 besides.
+    Convolutions are initialised as in Zagoruyko and Komodakis's script. That script sets the last
+    layer's bias to 0, too; here it is PyTorch's.
     """
     layers: list[nn.Module] = [nn.Conv2d(dataset.channels, 16, 3, padding=1, bias=False)]
     inputs = 16

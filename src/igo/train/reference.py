@@ -43,7 +43,8 @@ def reference_noise(run: Training) -> Noise:
         engine = replace(engine, autocast=None)
     size, seed = reference_size(config), derive_seed(config.seed, "noise", 1)
     # K disjoint batches of b samples. As in training each is shared among the ranks, and each share
-    # cut into parts; one stream has the parts of all batches.
+    # cut into parts; one stream has the parts of all batches. The names of the seeds are kept, as
+    # another name would change the numbers of old runs.
     order = torch.randperm(run.data.n, generator=generator(seed, "pieces"))
     index_batches = order[: config.noise.batches * size].split(size)
     count = run.batches.parts_of(size)
@@ -53,7 +54,11 @@ def reference_noise(run: Training) -> Noise:
     stream = run.data.train_batches(own_parts, derive_seed(seed, "augmentation"))
 
     def losses(network: nn.Module, parts: Iterator[Batch]) -> Iterator[Tensor]:
-        """Yield what each part adds to the batch's mean loss, see ``Engine.backward``."""
+        """Yield what each part adds to the batch's mean loss.
+
+        A part's loss is a sum. As in training its share is R/size, for R ranks: their gradients are
+        averaged afterwards.
+        """
         return (loss * (ranks.size / size) for loss, *_ in engine.losses(network, parts))
 
     try:
