@@ -70,6 +70,8 @@ TOGETHER = {  # The words, and the setting that is named. tests/plans has more o
     "schedule=step schedule.kappa=0.5 split=1": "split",
     "schedule=step schedule.kappa=0.5 schedule.lam=4 schedule.gamma=0.25": "schedule.gamma",
     "schedule=step schedule.gamma=1e-200": "schedule",
+    "+schedule.kappa=0.5": "schedule.kappa",
+    "schedule=cosine +schedule.gamma=0.5": "schedule.gamma",
     "schedule=graduated schedule.rate=cosine": "schedule.rate",
     "schedule=cosine schedule.rate=cosine split=0.5": "split",
     "batch_size={0:16,0.5:0.5}": "batch_size",

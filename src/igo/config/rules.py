@@ -8,7 +8,9 @@ from typing import Any
 import yaml
 
 from igo.config.schema import (
+    OF_PROFILES,
     OPTIMIZERS,
+    PARAMETERS,
     SETTINGS,
     Config,
     DatasetConfig,
@@ -106,6 +108,10 @@ def _faults_of_curves(config: Config, typed_names: Collection[str]) -> Faults:
         yield "p", f"the profile '{schedule.profile}' has no p; {advice}"
     if schedule.profile == "graduated" and config.p is None:
         yield "p", "graduated needs it, e.g. p=0.5"
+    # `+schedule.kappa=0.5` passes Hydra's own check in any schedule.
+    for name in sorted(OF_PROFILES - {"p"} - PARAMETERS.get(schedule.profile, set())):
+        if getattr(schedule, name) is not None:
+            yield f"schedule.{name}", f"schedule={profile} has no {name}; leave it out"
     if schedule.kappa or schedule.lam:
         yield from _faults_of_kappa_lambda(schedule, typed_names)
     if "split" in typed_names and (schedule.rate or schedule.sizes):

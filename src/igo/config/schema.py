@@ -209,13 +209,14 @@ class ScheduleConfig:
         return partial(own.made_by, "schedule", self.profile, self.arguments, object)
 
 
-# Settings of every schedule: those that are no parameters of a profile.
+# The parameters of each profile, as settings.
+PARAMETERS = {profile: {*parameters(profile)} for profile in PROFILES}
+PARAMETERS["step"] |= {"kappa", "lam"}  # They give its γ.
+OF_PROFILES = set.union(*PARAMETERS.values())
 OF_EVERY_SCHEDULE = {setting.name for setting in fields(ScheduleConfig)} - {
     "profile",
     "arguments",
-    "kappa",
-    "lam",
-    *(name for profile in PROFILES for name in parameters(profile)),
+    *OF_PROFILES,
 }
 
 
