@@ -156,7 +156,8 @@ def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
         d = np.array([x[seed] - y[seed] for seed in sorted(x.keys() & y.keys())])
         assert pair.p == ours.sign_flip(d)
         ends = stats.ttest_1samp(d, 0).confidence_interval()
-        statistics_of_pair = (pair.difference, pair.sd, pair.low, pair.high)
+        assert pair.interval
+        statistics_of_pair = (pair.difference, pair.sd, *pair.interval)
         assert statistics_of_pair == pytest.approx((d.mean(), d.std(ddof=1), *ends))
 
 

@@ -30,8 +30,8 @@ class Pair:
     Attributes:
         n: number of common seeds.
         difference: mean of ``first`` − ``second``; None without a common seed.
-        low: lower end of the 95 % interval of ``difference`` (Student); None for n < 2.
-        high: upper end of this interval.
+        interval: (low, high), the 95 % interval of ``difference`` (Student); None for n < 2, and
+            where all differences are the same.
         sd: standard deviation of the n differences; None for n < 2.
         p: of the exact sign-flip test, two-sided; None for n < 2, or where all differences are 0.
         p_equal: p of the hypothesis that the difference is not within ±margin (TOST); None for
@@ -46,8 +46,7 @@ class Pair:
 
     n: int
     difference: float | None = None
-    low: float | None = None
-    high: float | None = None
+    interval: tuple[float, float] | None = None
     sd: float | None = None
     p: float | None = None
     p_equal: float | None = None
@@ -90,8 +89,7 @@ def paired_test(differences: Array, margin: float | None) -> Pair:
     return Pair(
         n,
         difference=mean.value,
-        low=mean.low,
-        high=mean.high,
+        interval=(mean.low, mean.high) if has_spread else None,
         sd=float(differences.std(ddof=1)) if has_spread else 0.0,
         p=statistics.sign_flip(differences),
         p_equal=p_equal,

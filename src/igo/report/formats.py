@@ -42,9 +42,10 @@ def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
     if pair.difference is None:
         return "–"
     mean = signed(factor * pair.difference, form)
-    if not pair.sd or pair.low is None or pair.high is None:  # Without spread there is no interval.
+    if pair.interval is None:
         return mean
-    return f"{mean} [{signed(factor * pair.low, form)}, {signed(factor * pair.high, form)}]"
+    low, high = (signed(factor * end, form) for end in pair.interval)
+    return f"{mean} [{low}, {high}]"
 
 
 def p_value(p: float | None) -> str:
