@@ -138,9 +138,10 @@ def _compose_and_call(program: Program, config: Path, words: Sequence[str]) -> N
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
     def main(settings: DictConfig) -> object:
-        # Each run of a multirun has a number.
-        if not OmegaConf.is_missing(HydraConfig.get().job, "num"):
+        is_single = OmegaConf.is_missing(HydraConfig.get().job, "num")  # Each of many has a number.
+        if not is_single:
             return _call_for_launcher(program, settings, script)
+        # A single run begins below, when Hydra's job has ended, and needs its configuration there.
         single_runs.append((settings, HydraConfig.instance().cfg))
         return None
 

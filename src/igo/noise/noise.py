@@ -164,12 +164,14 @@ def from_spreads(
     - ``independent``, each batch drawn from all n: (n - 1)/(n - b) and (n - b)/(n - 1),
     - ``disjoint``, all batches pieces of one epoch: (n - 1)/n and (n - bK)/(n - 1).
 
-    These values are right for the noise by which samples differ. For noise that a sample has of its
-    own F and G are 1. K batches do not tell one noise from the other. So with ``own_noise``
+    These values are right for the noise by which samples differ. For the noise that each sample has
+    of its own, both F and G are 1. K batches do not tell one noise from the other. So with
+    ``own_noise``
 
     - ``with_replacement`` is exact,
     - ``independent`` makes C² too large by F at most; an F above MOST_TOO_LARGE is refused,
-    - ``disjoint`` has G = 1: ‖∇f‖² is too small by C²/n at most, and so is C².
+    - ``disjoint`` keeps F = (n - 1)/n and takes G = 1: C² and ‖∇f‖² are each too small by C²/n at
+      most.
 
     The interval is a jackknife of log C² over batches, with Student's t of K - 1 degrees. It is
     wider than needed if disjoint batches are a large part of all n samples.
@@ -213,7 +215,8 @@ def from_spreads(
     interval = None
     if k >= LEAST_FOR_INTERVAL:
         # Σ‖g - ḡ‖² of all batches but one, about their own mean: without batch k this mean is
-        # ḡ - (g_k - ḡ)/(K - 1), so the sum lacks ‖g_k - ḡ‖² and ‖g_k - ḡ‖²/(K - 1).
+        # ḡ - (g_k - ḡ)/(K - 1). So the sum lacks ‖g_k - ḡ‖² and ‖g_k - ḡ‖²/(K - 1), together
+        # ‖g_k - ḡ‖² K/(K - 1).
         sums_without_one = [total - spread * (k / (k - 1)) for spread in spreads]
         error = jackknife(sums_without_one, total)
         interval = around(variance, StandardError(error, k))

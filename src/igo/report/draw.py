@@ -104,7 +104,7 @@ class Figure:
         return {kind: self._saved(kind, dpi=150, metadata=undated[kind]) for kind in undated}
 
     def elements(self) -> list[str]:
-        """Each panel as an SVG element of the page. The last panel alone stays visible."""
+        """Each panel as an SVG element of the page. The drawing then shows its last panel alone."""
         no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         # A hidden panel would lose its room to the others if they were laid out again.
         self.drawing.draw_without_rendering()

@@ -149,12 +149,14 @@ def _cell(name: str, value: Any) -> Any:
         return None
     if KINDS.get(name) in (bool, int, float):
         return KINDS[name](value)
-    # An argument of one's own model has no declared type. A number that fits a column stays one.
+    # An argument of one's own model has no declared type. Its numbers stay numbers, except those
+    # that need more than 64 bits, for which a table has no column.
     if name not in KINDS and fits(value, (bool, int, float)):
         return value
-    # JSON would turn the numbers that are keys of a table of batch sizes into text.
-    is_text = isinstance(value, str | dict)
-    return printable(str(value) if is_text else json.dumps(value, default=str))
+    # A dict is written by ``str``. JSON would turn its keys, which are numbers in a table of batch
+    # sizes, into text.
+    as_it_is = isinstance(value, str | dict)
+    return printable(str(value) if as_it_is else json.dumps(value, default=str))
 
 
 def _settings(folder: Path) -> Record:

@@ -73,7 +73,10 @@ class Progress:
 
     @staticmethod
     def of_state(state: Record) -> Progress:
-        """The progress in a checkpoint, as ``dataclasses.asdict`` has put it there."""
+        """The progress in a checkpoint, as ``dataclasses.asdict`` has put it there.
+
+        ``asdict`` makes a dict of the reference, a dataclass, and leaves other values as they are.
+        """
         reference = state["reference"] and Noise(**state["reference"])
         return Progress(**{**state, "reference": reference})
 
@@ -141,8 +144,8 @@ def record_of(
 def _measured(config: Config, eta: float, b: float, measurement: Noise | None) -> Record:
     """The entries of a record for what an epoch measured, with the ends of their intervals.
 
-    Values that are not known or infinite are None. δ grows with C², so the ends of its interval are
-    the δ of both ends of that of C².
+    Values that are not known or infinite are None. δ grows with C². So the interval of δ goes from
+    the δ of the lower end of C² to the δ of the upper end.
     """
     if measurement is None:
         names = "delta_measured", "gradient_variance", "gradient_norm", "noise_scale"
@@ -151,7 +154,8 @@ def _measured(config: Config, eta: float, b: float, measurement: Noise | None) -
         delta_of(config, eta, b, replace(measurement, variance=variance))
         for variance in (measurement.variance, *(measurement.variance_interval or ()))
     )
-    norm = measurement.gradient_norm or None  # 0 is not known: the samples cannot tell it.
+    # 0 stands for a norm that is not known, see _resolved.
+    norm = measurement.gradient_norm or None
     return {
         **_with_ends("delta_measured", delta, delta_ends),
         **_with_ends("gradient_variance", measurement.variance, measurement.variance_interval),

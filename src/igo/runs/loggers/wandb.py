@@ -225,7 +225,10 @@ class WandB(Logger):
             self._run.define_metric(name, step_metric="epoch", summary=summary)
 
     def log(self, metrics: Record, step: int) -> None:  # noqa: ARG002
-        """See Logger. An epoch whose row W&B has is skipped, even if it was trained again."""
+        """Send a row. An epoch whose row W&B has is skipped, even if it was trained again.
+
+        ``step``, the epoch, is not used: the step of a row of W&B's is its number of updates.
+        """
         updates = metrics["updates"]
         if updates <= self._updates:
             return
