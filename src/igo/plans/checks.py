@@ -191,7 +191,7 @@ def _plain(name: str, value: Any, rule: Rule | None) -> Any:
 
 
 def _check_lengths(args: Arguments) -> None:
-    """Refuse neither ``epochs`` with n nor ``samples``, or both; and too many epochs."""
+    """Refuse a plan without a length, or with two of them; and too many epochs."""
     n, epochs, samples = args.n, args.epochs, args.samples
     if not (epochs or samples):
         advice = "say how long to train: epochs with n, or samples"

@@ -93,7 +93,7 @@ def _whole_size(args: Arguments, stage: Stage) -> int:
 
 
 def _batches_until(args: Arguments, end: int, samples: int, size: int) -> int:
-    """The batches of a stage that ends inside an epoch, at ``end``, after so many samples.
+    """The batches of the last ``samples`` of a stage, which ends inside an epoch, at ``end``.
 
     A batch that is cut short would have another noise, so the stage ends with a whole batch: the
     one that is nearest to its end.

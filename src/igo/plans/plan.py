@@ -246,11 +246,14 @@ class Plan:
 
     @property
     def _unit(self) -> int:
-        """What batches are multiples of; a data set need not be on the grid."""
+        """What each batch of a control is a multiple of: for a stream its ``batch_multiple``.
+
+        It is 1 for a data set, whose batches are multiples only where this is possible.
+        """
         return 1 if self.arguments.get("n") else self.arguments.get("batch_multiple", 1)
 
     def with_rates(self, rates: Sequence[float]) -> Plan:
-        """The plan with an η/η_1 for each update, of which a row has the mean."""
+        """The plan with these η/η_1, one for each update; η_m of a row is then their mean."""
         means = [
             math.fsum(rates[end - row.updates : end]) / row.updates
             for row, end in zip(self.rows, self._ends, strict=True)

@@ -22,8 +22,8 @@ from igo.train import models
 
 VERSION = 3  # the version of the format
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
-# The body of ``with fitting(path)`` puts a checkpoint's state into a model, for example. Another
-# shape, or an entry that is missing, becomes one line.
+# The body of ``with fitting(path)`` puts a checkpoint's state into a model, for example. Its error,
+# such as one of another shape or of a missing entry, becomes one line.
 fitting = partial(damaged, fault="does not fit this program")
 
 

@@ -28,7 +28,8 @@ from igo.runs.folder import RunFolder
 COMPUTING = ("torch", "torchvision", "timm", "numpy")  # Their versions may change a result.
 PACKAGES = ("igo", *COMPUTING, "hydra-core", "omegaconf", "wandb")
 MACHINE = ("device", "precision", "cpu", "instructions", "gpu", "ranks")
-# These entries of status.json are of the run; all others are of its newest start.
+# These entries of status.json are of the run. All others are of its newest start: ``earlier``
+# keeps them when the next start replaces them.
 OF_RUN = (
     "run",
     "wandb_id",
