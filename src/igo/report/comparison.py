@@ -18,8 +18,8 @@ from igo.ground.statistics import LEAST_SEEDS, LEVEL, NO_SPREAD, Array
 from igo.report.settings import TOTALS
 
 SAME = 1e-6  # Totals that differ by a smaller share are called equal.
-# A smaller change of η or b from one setting to another is rounding. An epoch has a whole number
-# of batches, and η makes up for what b loses by this, which is up to some per cent.
+# η or b of two settings that differ by a smaller share differ by rounding. An epoch has a whole
+# number of batches, so b is rounded by up to some per cent, and η makes up for it.
 LEAST = 0.05
 
 
@@ -41,7 +41,8 @@ class Pair:
         p_holm: p adjusted for all pairs of the comparison that have a p (Holm 1979).
         p_equal_holm: p_equal, adjusted in the same way.
         detectable: the smallest true difference that n seeds detect with 80 % power, at the level
-            5 %/(number of pairs); None if n is too small for any verdict, or without spread.
+            5 %/(number of pairs that have a p); None if n is too small for any verdict, or if all
+            differences are the same.
     """
 
     n: int
@@ -71,7 +72,8 @@ class Pair:
 def paired_test(differences: Array, margin: float | None) -> Pair:
     """The pair of two settings whose results have these differences, one for each common seed.
 
-    What depends on other pairs, as an adjusted p does, is still None: ``adjusted`` adds it.
+    What depends on other pairs, as an adjusted p does, is still None: ``adjusted`` adds it. The
+    numbers of the two settings are still 0: ``compare`` sets them.
     ``margin`` is of the test of equality, in the unit of the differences; None for no such test.
     """
     n = len(differences)
@@ -83,7 +85,8 @@ def paired_test(differences: Array, margin: float | None) -> Pair:
     # Differences that are alike but for rounding have a deviation of 0.
     has_spread = float(np.ptp(differences)) >= NO_SPREAD
     p_equal = None
-    # With fewer seeds the t test of equality could decide, and the sign-flip test could not.
+    # With fewer seeds the t test of equality could decide, and the sign-flip test could not. So
+    # settings could be found equal, but never found different.
     if margin and n >= LEAST_SEEDS:
         p_equal = statistics.equivalence(differences, margin)
     return Pair(
@@ -173,9 +176,9 @@ def differ_in_both(curves: DataFrame, first: int, second: int) -> bool:
     """Whether two settings differ in η and in b, and b of one changes from epoch to epoch.
 
     Then nothing tells whether η or b made a difference. ``curves`` has the means of η and b over
-    the updates of each epoch. For runs of one epoch the answer is no: where b grows inside it, most
-    of the updates are early, and the mean of η differs also from that of a control which has the
-    same η at each image.
+    the updates of each epoch. For runs of one epoch the answer is always no, as these means cannot
+    be compared. Where b grows inside the epoch, most of its updates are early. So the mean of η
+    differs even from that of a control which has the same η at each image.
     """
     # ``join`` adds _right to the names of the second setting's columns.
     epochs = curves.filter(setting=first).join(curves.filter(setting=second), on="epoch")

@@ -24,7 +24,8 @@ from polars.selectors import starts_with
 
 from igo.ground.statistics import Array
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# Okabe and Ito's palette, which colour-blind readers can tell apart. Here PURPLE, AMBER and
+# SKY are darker than theirs, and INK stands for black.
 BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK = PALETTE = (
     "#0072B2",
     "#D55E00",
@@ -34,6 +35,7 @@ BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK = PALETTE = (
     "#3C9BCB",
     "#333333",
 )
+# A full line, and dashes as matplotlib has them: (offset, (lengths of a dash, a gap, …)).
 DASHES: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 TEXT, SOFT = "#1c1f24", "#5b626b"
 GRID = "#e6e6e0"
@@ -69,7 +71,7 @@ LOOK: Any = {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlesize": 9,
-    "svg.fonttype": "none",
+    "svg.fonttype": "none",  # The text of an SVG stays text: it is not drawn as outlines.
     "text.parse_math": False,  # A $ in the name of a file begins no formula.
 }
 
@@ -179,8 +181,9 @@ def points(
         if len(positive_values) == len(values):
             ax.set_xscale("log")
         else:
-            # Such an axis is linear from 0 to ``linthresh``, and logarithmic above. This is the
-            # power of ten at or below the smallest positive value, and 1 at most.
+            # A symmetrical logarithmic axis is linear from 0 to ``linthresh``, and logarithmic
+            # above. ``linthresh`` is the power of ten at or below the smallest positive value, and
+            # 1 at most.
             decade = math.floor(math.log10(positive_values.min(initial=1)))
             ax.set_xscale("symlog", linthresh=10.0**decade)
     for label, (xs, ys, low, high) in lines.items():
@@ -294,6 +297,7 @@ def label_ends(ax: Axes, ends: Mapping[str, ArrayLike], looks: Looks) -> None:
             color=colour,
             fontsize=8,
             va="center",
+            # A dotted line leads from the middle of the label's left side to the end of its line.
             arrowprops={"arrowstyle": "-", "ls": ":", "color": colour, "relpos": (0, 0.5)},
         )
 
