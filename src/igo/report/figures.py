@@ -167,9 +167,9 @@ def accuracy_by_noise(results: Results, settings: DataFrame, name: str) -> Figur
         delta_measured=pl.col("delta_measured_mean").last(),
     )
     rows = settings.join(noise, on="setting").rename({"learning_rate": "eta", "batch_size": "b"})
-    # An epoch of one batch has no noise: its δ is 0, though no δ was measured. Where the δ of an
-    # optimizer is not known, delta_planned is null, and 0 times null stays null.
-    # Such a run has as many updates as epochs.
+    # An epoch of one batch has no noise: its δ is 0, though no δ was measured. A run of such epochs
+    # has as many updates as epochs. Where the δ of an optimizer is not known, delta_planned is
+    # null, and 0 times null stays null.
     has_one_batch = pl.col("updates_mean") == pl.col("epochs")
     zero_or_null = 0 * pl.col("delta_planned")
     rows = rows.with_columns(
@@ -189,8 +189,8 @@ def accuracy_by_noise(results: Results, settings: DataFrame, name: str) -> Figur
 def _final(name: str, title: str, caption: str, table: DataFrame, axes: Words) -> Figure:
     """The figure of the last test accuracy against each of ``axes``, with a line for each label.
 
-    ``axes`` has columns of the table, and what an axis calls them. ``caption`` goes on with a
-    sentence on the seeds.
+    ``axes`` has columns of the table, and what an axis calls them. ``caption`` is the end of a
+    sentence that begins with the seeds.
     """
     looks = styles(table["label"])
     drawing, panels = draw.panels(len(axes), looks)

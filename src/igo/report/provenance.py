@@ -13,7 +13,8 @@ from igo.runs.manifest import COMPUTING
 # Columns with this prefix have what the losses depend on: digests of sources, and versions.
 CODE = "code."
 THEN = " then "  # This word stands between the values of a run's starts, where they differ.
-# A word of a command that changes no result.
+# Words that ``provenance`` leaves out of a run's command: they change no result, or they are the
+# seed, which ``commands`` adds again.
 LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
 
 
@@ -69,8 +70,8 @@ def _in_order(values: Iterable[str | None]) -> str | None:
 def mixed(runs: DataFrame) -> list[str]:
     """A sentence that tells in which code and versions the runs of a comparison differ.
 
-    The list is empty if they do not differ. A source that one run alone has, as a model of the
-    user's own, is no difference.
+    The list is empty if they do not differ. A source that only some runs have, such as a model of
+    the user's own, is no difference.
     """
     differences = []
     for column in runs.select(starts_with(CODE)):

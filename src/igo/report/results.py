@@ -20,8 +20,9 @@ from igo.report.runs import read_runs
 from igo.report.settings import averaged, by_setting
 from igo.runs.folder import read_records
 
-# A run measures these in each epoch, and records an interval of each by itself: an upper end alone
-# where ‖∇f‖ was not resolved.
+# A run measures these in each epoch, and records a 95 % interval of each, from this run alone.
+# Where ‖∇f‖ was not resolved, gradient_norm and noise_scale are null. The interval of gradient_norm
+# then begins at 0, and that of noise_scale has no upper end.
 MEASURED = ("delta_measured", "gradient_variance", "gradient_norm", "noise_scale")
 INTERVAL_ENDS = [f"{name}_{end}" for name in MEASURED for end in ("low", "high")]
 # These entries of an epoch's record are averaged over runs.

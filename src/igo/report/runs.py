@@ -225,7 +225,7 @@ def _totals(records: Sequence[Record]) -> Record:
     image_count = images_with_delta.sum() or np.nan
     # A sum of products a₁b₁ + a₂b₂ + … is a @ b.
     totals = {
-        # ``fmax`` leaves out NaN: of an epoch that was not evaluated.
+        # ``fmax`` leaves out NaN, which stands for an epoch that was not evaluated.
         "test/accuracy_best": np.fmax.reduce(column("test/accuracy")),
         "eta_sum": column("eta_m") @ updates,  # A record's eta_m is the mean over its updates.
         "eta_max": column("eta_largest").max(),

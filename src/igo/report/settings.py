@@ -120,13 +120,13 @@ def averaged(rows: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> Da
 
     Columns are the keys, ``n`` (how many rows a group has), and of each metric the mean
     (``…_mean``), the sample standard deviation (``…_sd``) and Student's 95 % interval of the mean
-    (``…_low``, ``…_high``). What is not known is null: all four if a row has no value, as its loss
-    overflowed; deviation and interval with n = 1. An accuracy that is the same in all rows has no
-    interval: accuracies come in steps, and 0 is no estimate of their spread. No metric is below 0
-    and no accuracy above 1, so intervals are cut there.
+    (``…_low``, ``…_high``). What is not known is null. All four are null if the metric is null in a
+    row, such as a loss that overflowed. Deviation and interval are null for n = 1. An accuracy that
+    is the same in all rows has no interval: accuracies come in steps, and 0 is no estimate of their
+    spread. No metric is below 0 and no accuracy above 1, so intervals are cut there.
     """
     values = pl.col(metrics)
-    complete = pl.when(values.null_count() == 0)  # What follows is null for other groups.
+    complete = pl.when(values.null_count() == 0)  # For other groups ``then`` gives null.
     groups = rows.group_by(keys).agg(
         pl.len().cast(pl.Int64).alias("n"),
         complete.then(values.mean()).name.suffix("_mean"),
@@ -170,8 +170,8 @@ def shared(row: Record, names: Collection[str]) -> list[str]:
     """
     # Settings of noise say how C² is measured, which changes no training.
     told_names = [name for name in names if name not in FACTS and not name.startswith("noise.")]
-    # ``words`` names a method by the whole schedule. This row's own part of the schedule is left
-    # out: it must not name the schedule of all.
+    # ``words`` names a method by the whole schedule. The settings of the schedule that are not in
+    # ``names`` are left out: they may be of this row alone, and must not name the schedule of all.
     values = {name: row[name] for name in row if name in names or not of_schedule(name)}
     return words(values, told_names)
 
@@ -189,7 +189,7 @@ def labels(settings: DataFrame) -> dict[int, str]:
         names = ["dataset.name", *other_names]
     by_setting = {}
     for row in settings.to_dicts():
-        # ``words`` leaves out defaults. If that leaves nothing of a row, all of them are told.
+        # ``words`` leaves out defaults. If nothing of a row is left, all of ``names`` are told.
         texts = words(row, names) or words(row, names, every=True)
         by_setting[row["setting"]] = ", ".join(texts)
     counts = Counter(by_setting.values())
