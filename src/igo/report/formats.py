@@ -37,8 +37,8 @@ def interval(low: float | None, high: float | None) -> str:
 def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
     """The mean difference of a pair and its interval, if any: ``+0.44 [−0.01, +0.90]``.
 
-    It is ``–`` for a pair without a common seed.
-    The default ``factor`` turns a difference of accuracies, which are shares, into points.
+    It is ``–`` for a pair without a common seed. The default ``factor`` turns a difference of
+    accuracies, which are shares, into points.
     """
     if pair.difference is None:
         return "–"

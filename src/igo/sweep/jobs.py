@@ -57,10 +57,10 @@ class Composer:
 
     def __init__(self, config_name: str, flags: Sequence[str] = ()) -> None:
         loader = GlobalHydra.instance().config_loader()
-        self._flags = flags  # Each run's command has them, see cli.config_dirs.
+        self._flags = flags  # Each run's command has them: --config-dir=… of the user's own files.
         self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
         self._groups = set(loader.list_groups(""))
-        # It is a pickle, because that is copied in 0.2 ms.
+        # Each choice of options is kept as a pickle, of which a copy is made in 0.2 ms.
         self._composed = cache(lambda *options: pickle.dumps(compose(config_name, [*options])))
 
     def job(self, overrides: Sequence[str]) -> Job:
@@ -157,7 +157,8 @@ def _record_failure(job: Job, error: Exception) -> None:
     as data that are missing, is recorded here alone.
     """
     folder = job.folder
-    # The folder may be full, damaged or another process's: the run's own error is told.
+    # The disk may be full, and the folder may be damaged or another process's. Such an error is not
+    # told here, for the user is told what ended the run.
     with suppress(OSError, UserError), folder.held():
         if folder.status().get("state") == "finished":
             return

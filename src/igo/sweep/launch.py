@@ -191,7 +191,8 @@ def _composed(hydra: DictConfig, lines: Sequence[Sequence[str]]) -> Sweep:
 def _share_source() -> None:
     """Let the processes of the runs import igo from the clone whose src/train.py was started.
 
-    Another clone may be installed, and they would train its code.
+    Another clone may be installed, and they would train its code. So this sets PYTHONPATH, which
+    they inherit.
     """
     folder = str(Path(igo.__file__).parents[1])
     if sys.path[0] == folder:
@@ -218,7 +219,7 @@ def check_file(composer: Composer, name: str) -> None:
 
 
 def _start_over(sweep: Sweep) -> None:
-    """Remove what the runs have recorded, but that of runs in SLURM.
+    """Remove what the runs have recorded, except for runs in SLURM; set fresh=false in every run.
 
     Raises:
         Busy: a run is running, and nothing was removed.
@@ -238,12 +239,14 @@ def _start_over(sweep: Sweep) -> None:
 def _chosen(sweep: Sweep, skipped_states: Set[str]) -> list[Job]:
     """The runs to train, which are in no skipped state; print how many have each state.
 
+    Each run of the sweep without a group in W&B gets the sweep's name as its group.
+
     Raises:
         UserError: a finished run had another plan or other data than the command has.
     """
     states, console = sweep.states(), sweep.console
     for job in sweep.runs:
-        job.config.tracking.group = job.config.tracking.group or sweep.name  # W&B has groups.
+        job.config.tracking.group = job.config.tracking.group or sweep.name
     code_note = _other_code([job for job in sweep.runs if states[job.name] == "finished"])
     console.print(f"sweep {sweep.name}: {counted(len(sweep.runs), 'run')}, {counts(states)}")
     if code_note:
@@ -259,7 +262,8 @@ def _other_code(finished_jobs: Sequence[Job]) -> str:
     Raises:
         UserError: a run had another plan or other data than its configuration has now.
     """
-    run_counts: Counter[str] = Counter()  # The runs of each difference from the code here.
+    # The number of runs with each difference from the code here; "" stands for no difference.
+    run_counts: Counter[str] = Counter()
     for job in finished_jobs:
         has_finished(job.config, job.folder, make_plan(job.config))  # It raises the error.
         run_counts[differences(job.folder.status(), job.config)] += 1
@@ -278,7 +282,7 @@ def too_few_seeds(jobs: Sequence[Job]) -> str:
 
     A task is a data set, a model and a length of training, and its settings are compared in pairs.
     """
-    # The seeds of each setting, and these of each task.
+    # For each task, and in it for each setting, the seeds.
     tasks: defaultdict[str, defaultdict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for job in jobs:
         items = sorted(result_settings(job.config).items())

@@ -47,7 +47,7 @@ class Display:
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
-            speed_estimate_period=3600,
+            speed_estimate_period=3600,  # Seconds: the speed is that of the last hour.
         )
         all_epochs = sum(total_epochs(job.config) for job in sweep.jobs)
         self._task = self.bar.add_task("", total=all_epochs, completed=sum(self._epochs.values()))
@@ -107,9 +107,9 @@ def run_all(sweep: Sweep, settings: Local) -> None:
 
 
 def rooms(jobs: Sequence[Job], settings: Local) -> list[str | None]:
-    """For each run that there is room for at a time its GPU; None if it trains on the CPU.
+    """A list with one entry for each run that has room at the same time: its GPU, or None on a CPU.
 
-    Default: a run for each GPU, or cores / threads runs on a CPU.
+    By default there is room for a run on each GPU, or for cores / threads runs on a CPU.
     """
     import torch
 
@@ -132,8 +132,8 @@ def _server() -> ForkServerContext:
 def _work(job: Job, threads: int, gpu: str | None) -> None:
     """Train a run in this process. The output goes to the run's folder; only its GPU is visible."""
     os.setpgrp()  # Ctrl-C shall reach the sweep alone, which sends each run one signal.
-    # This process is a child of a server, whose own workers, which read images, would by default
-    # start from a new server and import torch. They shall start as in a run of its own.
+    # This process is a child of a server. The workers of this process, which read images, would by
+    # default start from a new server and import torch. They shall start as without a sweep.
     multiprocessing.set_start_method(None, force=True)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if gpu is not None:

@@ -14,7 +14,8 @@ from igo.runs import manifest
 NOT_OF_A_RUN = ("adapters", "report")
 
 os.setpgrp()  # What stops the sweep, such as Ctrl-C, must not end the server before its runs.
-manifest.code()  # All forks have it, the commit and the changes in it as they are now.
+# The next three functions keep what they return. So all forks have it as it is now.
+manifest.code()
 manifest.commit()
 manifest.changes()
 for module in pkgutil.walk_packages(igo.__path__, "igo."):

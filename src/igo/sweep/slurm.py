@@ -93,6 +93,8 @@ def _submit_array(
 ) -> list[str]:
     """Submit a job array; return the ids of its jobs.
 
+    If this process is itself in a SLURM job, the variables of that job leave its environment.
+
     Raises:
         UserError: submitit or SLURM refuses an option.
     """
@@ -149,14 +151,15 @@ class Work(Checkpointable):
     def __call__(self) -> None:
         """Train every run; a run that fails stops no other, but the job then ends with 1.
 
-        With several processes it ends the job: the others may be waiting in that run.
+        With several processes a run that fails in one ends the job, as the other processes may be
+        waiting in that run.
         """
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         ranks = Ranks.of_environment()
         has_failed = False
         for job in self.jobs:
             try:
-                # The warning may come while the run starts, before it has handlers of its own.
+                # SLURM's warning, USR2, may come before the run has handlers of its own.
                 with handled([signal.SIGUSR2], stop):
                     execute(job, log=ranks.first)
             except Stopped as stopped:
