@@ -31,7 +31,10 @@ class GridSweeper(BasicSweeper):
     """
 
     def lines(self, parser: OverridesParser, arguments: list[str]) -> list[list[str]]:
-        """The words of each run: those of ``params``, a sweep's file, then the typed ones."""
+        """The words of each run: those of ``params``, then those of ``arguments``.
+
+        ``params`` are set by a sweep's file, and ``arguments`` were typed.
+        """
         for name, value in self.params.items():
             as_typed = isinstance(value, str | int | float)  # Hydra's own schema allows these.
             advice = "it must be as typed, such as 0.1,0.5 or range(8)"
@@ -48,12 +51,14 @@ class GridSweeper(BasicSweeper):
                 advice = "a sweep has one file; type a command for each"
                 require(not is_sweep, "sweep", word.partition("=")[2], advice)
                 continue
-            # The last of several words for one setting counts. One of the file or one with many
-            # values must go, or the grid would have them too; Hydra itself decides among the rest.
+            # The last of several words for one setting counts. An earlier word is left out if it is
+            # of the file or has many values, or the grid would have its values, too. Hydra
+            # itself decides among the rest.
             is_of_file, comes_again = place < len(params), name in names[place + 1 :]
             if comes_again and (is_sweep or is_of_file):
                 continue
             if is_sweep:  # The word `p=0.1,0.5` stands for p=0.1 and p=0.5.
+                # None: the runs are not split into batches, so the list has one batch, [0].
                 split = self.split_arguments([override], None)[0]
                 choices.append([line for (line,) in split])
             else:

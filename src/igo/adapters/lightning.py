@@ -30,7 +30,7 @@ class Loader(DataLoader[Any]):
 
     def __len__(self) -> int:
         # Lightning asks for the length of an epoch before it iterates. The sampler's length is that
-        # of the newest epoch, so the epoch begins here.
+        # of the newest epoch that has begun, so the epoch of the next update begins here.
         next(self.batch_sampler.epochs(), None)
         return super().__len__()
 
@@ -47,9 +47,9 @@ class Graduated(Callback):
     """Sets η_m before each update; its state in Lightning's checkpoints is the sampler's.
 
     ``eta_m`` and ``b_m``, the rate and batch size of the update, are logged. Return the plain mean
-    loss: if processes have
-    unequal shares of a batch, the callback weights their gradients so that the average is the whole
-    batch's gradient. ``batches`` is the sampler, ``update`` the newest update.
+    loss: if processes have unequal shares of a batch, the callback weights their gradients so that
+    the average is the whole batch's gradient. ``batches`` is the sampler, ``update`` the newest
+    update.
 
     With ``micro_batch_size`` batches come in parts. Automatic optimization steps at each k-th batch
     of an epoch, but each of the plan's batches has its own number of parts. So use manual

@@ -152,7 +152,7 @@ class GraduatedTrainer(Trainer):
             # Trainer counts the operations and tokens of the last part itself.
             self.current_flos += float(self.floating_point_ops(part))
             self._track_num_input_tokens(part)
-            self.update = self.schedule.step()
+            self.update = self.schedule.step()  # The next part of this batch begins.
         return loss + super().training_step(model, inputs, *arguments, **settings)
 
     def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
